@@ -1,5 +1,13 @@
 /* ounce/recipe.h: recipes, plans and jobs.  A recipe is data (YAML); a plan is the recipe resolved against one model; a job runs the plan block
  * by block, commits each block, resumes after a kill, and puts the output under its name only when it is complete. */
+/* The record (config.json, key quantization_config) and the arrays of a directory Ounce wrote:
+ *   {"quant_method": "ounce", "version": "0.1.0", "recipe": {resolved recipe}, "fingerprint": "...", "compute": "runtime",
+ *    "tensors": {"model.layers.0.self_attn.q_proj": {"format": "int3.asym@row+cols(1%)", "act": "int8.static@tensor", "act_range": [lo, hi]}, ...},
+ *    "reference": "dequantized from Q4_1" (or absent), "source": {...}, "calibration": {...}, "quality": {...}, "bpw": {...}}
+ *   Keys of "tensors" are oz_linear_row names (embedding: "model.embed_tokens", head: "lm_head"); "act" is absent when there is none.
+ *   Arrays: "<linear>.codes", "<linear>.scale", "<linear>.zero" as the format's layout() names them; a sidecar's as "<linear>.<sidecar>.<array>"
+ *   ("<linear>.cols.ids"). Linears not in "tensors" are "<linear>.weight", vectors "<vector>.weight", biases "<linear>.bias". A head that folding or
+ *   quantization untied is stored as lm_head and config.json says tie_word_embeddings: false. */
 #ifndef OUNCE_RECIPE_H
 #define OUNCE_RECIPE_H
 #include "ounce/quantize.h"
