@@ -38,7 +38,7 @@ struct oz_node {
     oz_node_kind kind;
     bool quoted;       /* YAML text that was quoted: never a number */
     int line, column;  /* 1-based where it came from; 0: made by code */
-    int64_t integer;
+    int64_t integer;   /* INT; BOOL: 0 or 1 */
     double real;       /* also set for INT */
     const char *text;  /* TEXT; for scalars of YAML also the source spelling */
     size_t length;     /* of text: JSON strings may hold NUL */
@@ -84,8 +84,8 @@ typedef struct oz_tensor {
 } oz_tensor;
 int64_t oz_tensor_count(const oz_tensor *); /* elements */
 
-/* Elements and bytes of one block of a ggml type; false for an unknown number. Table of every type in circulation. */
-typedef struct oz_ggml_type { const char *name; int block; int bytes; } oz_ggml_type; /* "q4_0", 32, 18 */
+/* Elements and bytes of one block of a ggml type; NULL for an unknown number. Table of every type in circulation. */
+typedef struct oz_ggml_type { const char *name; int block; int bytes; int row; } oz_ggml_type; /* "q4_0", 32, 18; row: extra bytes at the start of each row, mostly 0 */
 const oz_ggml_type *oz_ggml_type_info(int ggml_type);
 int oz_ggml_type_find(const char *name); /* OZ_GGML_NONE when unknown */
 
@@ -128,6 +128,8 @@ uint64_t oz_ckpt_file_bytes(const oz_ckpt *);                      /* all tensor
 OZ_MUST oz_status oz_ckpt_side_file(const oz_ckpt *, const char *name, char **text, size_t *bytes);
 /* Identity for fingerprints: sha256 over names, shapes, types, sizes, config, and a sample of each tensor's bytes (whole when <= 64 KiB). */
 OZ_MUST oz_status oz_ckpt_hash(const oz_ckpt *, uint8_t out[32]);
+/* Reads the tensor's pages now: a failing disk or a file cut short meanwhile is OZ_ERR_IO here; a plain access would end the process (SIGBUS). */
+OZ_MUST oz_status oz_ckpt_fetch(const oz_ckpt *, const oz_tensor *);
 void oz_ckpt_drop_pages(const oz_ckpt *, const oz_tensor *);       /* residency: this tensor is not needed again soon */
 
 /* ---- writers ------------------------------------------------------------------------------------------------------------ */
