@@ -34,6 +34,12 @@ struct oz_sidecar_type {
     double (*bits)(const oz_sidecar *);
     oz_status (*dense)(const oz_sidecar *, oz_mat w); /* w += what it adds, as a matrix (for decode, export, tests); may be NULL */
     oz_status (*check)(const oz_sidecar *, const char *linear); /* loaded from a file: ids in range, sizes right */
+    /* Planning: how many items the spec asks of a linear with n inputs (-1: "auto", solved from a budget), and the storage of k of them in bits
+     * for a linear [m x n] (ids included). */
+    int64_t (*count)(const void *opt, int64_t n);
+    double (*bits_of)(const void *opt, int64_t m, int64_t n, int64_t k);
+    /* Stored arrays for k items: names, types and shapes (v.buf NULL), so that a file can be declared, checked and loaded; at most 4. */
+    oz_status (*layout)(const void *opt, int64_t m, int64_t n, int64_t k, oz_array *out, int *count);
 };
 typedef struct oz_sidecar_type oz_sidecar_type;
 const oz_sidecar_type *const *oz_sidecar_types(int *n);

@@ -129,6 +129,7 @@ typedef struct oz_sidecar_hook {
     const char *name; /* of the sidecar type */
     const oz_entry *entry; /* options the quantize pass gains (cols_score, cols_ratio ...) */
     uint32_t wants;
+    double (*ratio)(const void *opt, const oz_linear_row *); /* of the budgeted number, this linear's share (cols_ratio: {attn, mlp}); NULL: 1 */
     /* score of every column (owq E.1); k columns chosen */
     oz_status (*plan)(const void *opt, oz_sidecar_plan *, const oz_fmt *, oz_mat w, const oz_stats *, int64_t k, oz_run *);
     oz_status (*finish)(const void *opt, const oz_sidecar_plan *, const oz_fmt *, oz_solution *, oz_sidecar *out); /* difference values; sets codes under stored columns */
