@@ -97,6 +97,8 @@ struct oz_format {
     void (*from_range)(const oz_fmt *, float lo, float hi, float *scale, float *zero);
     /* n values under one tile's parameters: codes and decoded values (either may be NULL). */
     void (*encode)(const oz_fmt *, float scale, float zero, const float *w, int64_t n, uint8_t *code, float *q);
+    /* The same for n values that have a scale and zero each (a column of a sweep), bit for bit; NULL: encode() is called for one at a time. */
+    void (*encode_each)(const oz_fmt *, const float *scale, const float *zero, const float *w, int64_t n, uint8_t *code, float *q);
     oz_status (*cells)(const oz_fmt *, const oz_params *, int64_t row, int64_t col, float *lo, float *hi); /* may be NULL */
 };
 const oz_format *const *oz_formats(int *n); /* sorted by name */
