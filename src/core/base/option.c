@@ -266,41 +266,14 @@ oz_status oz_option_set_node(const oz_entry *e, void *opt, const char *name, con
 }
 
 /* ---- printing ---- */
-/* Flow text of a tree (JSON), for the resolved record and the fingerprint; NULL and a message when out of memory. */
+/* One line of JSON, for the resolved record and the fingerprint; NULL and a message when out of memory. */
 static char *tree_text(const oz_node *node, oz_arena *arena)
 {
-    char buffer[40];
     if (!node) return oz_arena_strdup(arena, "");
-    if (node->kind == OZ_NODE_NULL) return oz_arena_strdup(arena, "null");
-    if (node->kind == OZ_NODE_TEXT) {
-        size_t n = 2;
-        for (const char *p = node->text; *p; p++) n += (unsigned char)*p < 32 ? 6 : 2;
-        char *out = oz_arena_alloc(arena, n + 1), *q = out;
-        if (!out) return NULL;
-        *q++ = '"';
-        for (const char *p = node->text; *p; p++) {
-            if ((unsigned char)*p < 32) {
-                q += snprintf(q, 7, "\\u%04x", (unsigned)*p);
-                continue;
-            }
-            if (*p == '"' || *p == '\\') *q++ = '\\';
-            *q++ = *p;
-        }
-        *q++ = '"';
-        *q = 0;
-        return out;
-    }
-    if (node->kind != OZ_NODE_LIST && node->kind != OZ_NODE_MAP) return oz_arena_strdup(arena, scalar_text(node, buffer, sizeof buffer));
-    bool map = node->kind == OZ_NODE_MAP;
-    char *out = oz_arena_strdup(arena, map ? "{" : "[");
-    for (int i = 0; out && i < node->n; i++) {
-        char *value = tree_text(node->item[i].value, arena);
-        if (!value) return NULL;
-        const char *gap = i ? ", " : "";
-        out = map ? oz_arena_printf(arena, "%s%s\"%s\": %s", out, gap, node->item[i].key, value)
-                  : oz_arena_printf(arena, "%s%s%s", out, gap, value);
-    }
-    return out ? oz_arena_printf(arena, "%s%s", out, map ? "}" : "]") : NULL;
+    char *json = oz_json_print(node, 0);
+    char *copy = json ? oz_arena_strdup(arena, json) : NULL;
+    oz_free(json);
+    return copy;
 }
 
 char *oz_option_text(const oz_option *o, const void *opt, oz_arena *arena)

@@ -52,8 +52,10 @@ int oz_nearest(const char *word, const char *const *candidates)
         int cost = distance(a, na, b, nb);
         size_t longer = na > nb ? na : nb;
         int limit = EDIT * (int)((longer + 2) / 3);
-        /* A word begun and not finished ("activ" for "activations") is near too, but less than a typing error. */
-        if (na >= 3 && nb > na && !strncmp(a, b, na) && cost > limit) cost = limit;
+        /* A word begun and not finished ("activ" for "activations"), or one with something appended ("damp_percent" for "damp"),
+         * is near too, but less than a typing error. */
+        size_t shorter = na < nb ? na : nb;
+        if (shorter >= 3 && !strncmp(a, b, shorter) && cost > limit) cost = limit;
         if (cost > limit) continue;
         if (best < 0 || cost < best_cost) best = k, best_cost = cost;
     }
