@@ -71,8 +71,26 @@ static void facts(void **state)
     assert_true(!m.l1d || (m.l1d >= 4096 && m.l1d <= (uint64_t)16 << 20));
 }
 
+static void peaks(void **state)
+{
+    (void)state;
+    oz_pool *pool;
+    oz_peaks p, again;
+    assert_int_equal(oz_pool_new(&pool, 0), OZ_OK);
+    assert_int_equal(oz_machine_peaks(pool, &p), OZ_OK);
+    print_message("read %.1f GB/s, f32 %.0f GFLOP/s, i8 %.0f GOP/s, bf16 %.0f GFLOP/s\n", p.read_gbs, p.f32_gflops, p.i8_gops,
+                  p.bf16_gflops);
+    assert_true(p.read_gbs > 0.1 && p.read_gbs < 20000 && p.f32_gflops > 0.1 && p.f32_gflops < 1e6);
+    double start = oz_seconds();
+    assert_int_equal(oz_machine_peaks(pool, &again), OZ_OK); /* cached */
+    assert_true(oz_seconds() - start < 0.05);
+    assert_memory_equal(&p, &again, sizeof p);
+    oz_pool_free(pool);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(names_and_bases), cmocka_unit_test(environment_masks), cmocka_unit_test(facts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names_and_bases), cmocka_unit_test(environment_masks), cmocka_unit_test(facts),
+                                       cmocka_unit_test(peaks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
