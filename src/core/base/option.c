@@ -442,8 +442,10 @@ char *oz_entry_help(const oz_entry *e)
     for (const oz_option *o = e->options; o && o->name; o++) {
         kind_text(o, kind, sizeof kind);
         default_text(o, init, sizeof init);
-        fprintf(out, "  %-*s  %-*s  ", name_w, o->name, kind_w, kind);
-        if ((int)strlen(kind) > kind_w) fprintf(out, "\n  %*s  ", name_w + 2 + kind_w, "");
+        if ((int)strlen(kind) > kind_w)
+            fprintf(out, "  %-*s  %s\n  %*s  ", name_w, o->name, kind, name_w + 2 + kind_w, "");
+        else
+            fprintf(out, "  %-*s  %-*s  ", name_w, o->name, kind_w, kind);
         fprintf(out, "%-*s  ", init_w, init);
         wrapped(out, o->brief, 2 + name_w + 2 + kind_w + 2 + init_w + 2);
     }

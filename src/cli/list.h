@@ -1,0 +1,7 @@
+/* list.h: the subcommands, sorted.  Each word is the end of an identifier cli_X that src/cli/X.c defines (dashes are underscores). */
+#ifndef OUNCE_CLI_LIST_H
+#define OUNCE_CLI_LIST_H
+#define CLI_COMMANDS(X) \
+    X(help)             \
+    X(machine)
+#endif
