@@ -8,8 +8,8 @@
  * The data is covered exactly once: no byte belongs to two tensors or to none, which is the format's own rule (a file can
  * then hide nothing).  A tensor's range must equal its shape times its element size.
  *
- * Example, one f32 tensor "a" of shape [1] holding 1.0, 67 bytes (tests/unit/safetensors.c decodes it):
- *   37 00 00 00 00 00 00 00  {"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  00 00 80 3f */
+ * Example, one f32 tensor "a" of shape [1] holding 1.0, 66 bytes (tests/unit/safetensors.c decodes it):
+ *   36 00 00 00 00 00 00 00  {"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}  00 00 80 3f */
 #include "core/io/io_internal.h"
 #include <stdlib.h>
 #include <string.h>
