@@ -72,6 +72,8 @@ typedef struct oz_job {
 } oz_job;
 oz_status oz_job_block(oz_job *, int layer);     /* everything of one block, committed at the end */
 oz_status oz_job_restore(oz_job *, int layer);   /* a committed block: its folds come back */
+oz_status oz_job_remember(oz_job *, const oz_applied *); /* keeps a transform and folds it */
+oz_status oz_job_record(oz_job *, int layer, oz_part *, oz_node *lines, int first_attention);
 oz_status oz_job_ends(oz_job *);                 /* head and embedding */
 oz_status oz_job_finish(oz_job *, oz_job_result *); /* export, measure, rename */
 /* Runs one block over a stream; write: into the other buffer, which is synced. */
