@@ -4,22 +4,22 @@
 
 #include "quantize/recipe/recipe_internal.h"
 
-static oz_slot *slot_of(oz_capture *c, int32_t first)
+static oz_capture_slot *slot_of(oz_capture *c, int32_t first)
 {
     for (int i = 0; i < c->n; i++)
         if (c->slot[i].lin[0] == first) return &c->slot[i];
     return NULL;
 }
 
-static oz_status open_slot(oz_capture *c, const int32_t *lin, int n, int64_t width, oz_slot **out)
+static oz_status open_slot(oz_capture *c, const int32_t *lin, int n, int64_t width, oz_capture_slot **out)
 {
     if (c->n == c->room) {
         int room = c->room ? c->room * 2 : 16;
-        oz_slot *more = oz_realloc(c->slot, (size_t)room, sizeof *more);
+        oz_capture_slot *more = oz_realloc(c->slot, (size_t)room, sizeof *more);
         if (!more) return OZ_ERR_NOMEM;
         c->slot = more, c->room = room;
     }
-    oz_slot *s = &c->slot[c->n];
+    oz_capture_slot *s = &c->slot[c->n];
     memset(s, 0, sizeof *s);
     if (n > (int)(sizeof s->lin / sizeof *s->lin))
         return oz_fail(OZ_ERR_RANGE, NULL, "%s: %d linears share an input", c->plan->arch->linear[lin[0]].name, n);
@@ -43,7 +43,7 @@ static oz_status open_slot(oz_capture *c, const int32_t *lin, int n, int64_t wid
 oz_status oz_capture_watch(void *capture, const int32_t *lin, int n, oz_mat x)
 {
     oz_capture *c = capture;
-    oz_slot *s = slot_of(c, lin[0]);
+    oz_capture_slot *s = slot_of(c, lin[0]);
     if (!s) OZ_TRY(open_slot(c, lin, n, x.cols, &s));
     if (!s->calib) return OZ_OK;
     int64_t keep = s->room - s->rows < x.rows ? s->room - s->rows : x.rows;
@@ -61,7 +61,7 @@ oz_status oz_capture_end(oz_capture *c)
     return OZ_OK;
 }
 
-const oz_slot *oz_capture_find(const oz_capture *c, int linear)
+const oz_capture_slot *oz_capture_find(const oz_capture *c, int linear)
 {
     for (int i = 0; i < c->n; i++)
         for (int k = 0; k < c->slot[i].nlin; k++)

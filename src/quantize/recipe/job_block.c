@@ -74,12 +74,12 @@ static uint32_t wants_for_transforms(void *ctx, int linear)
 }
 
 /* The slot that saw all tokens of a site: an expert layer's site is seen whole by its router. */
-static const oz_slot *slot_of_site(const oz_capture *c, const oz_site_row *row)
+static const oz_capture_slot *slot_of_site(const oz_capture *c, const oz_site_row *row)
 {
-    const oz_slot *best = NULL;
+    const oz_capture_slot *best = NULL;
     for (int i = 0; i < row->ncons; i++) {
         if (row->cons[i].side != OZ_END_COLS) continue;
-        const oz_slot *s = oz_capture_find(c, row->cons[i].linear);
+        const oz_capture_slot *s = oz_capture_find(c, row->cons[i].linear);
         if (s && (!best || s->seen > best->seen)) best = s;
     }
     return best;
@@ -129,7 +129,7 @@ static oz_status choose_one(oz_job *j, int layer, const oz_pass *p, int site, co
     if (why)
         return oz_fail(OZ_ERR_UNSUPPORTED, "leave this site out of the pass", "%s:%d: pass \"%s\": site %s of block %d: %s",
                        j->plan->recipe->file, p->line, p->name, oz_site_name((oz_site)row->site), layer, why);
-    const oz_slot *slot = slot_of_site(c, row);
+    const oz_capture_slot *slot = slot_of_site(c, row);
     oz_applied a = {.pass = p, .site = site, .before = NAN, .after = NAN};
     oz_choose in = {.weights = j->weights,
                     .model = j->model,
@@ -260,7 +260,7 @@ static oz_status solve_stage(oz_job *j, int layer, int stage, const oz_capture *
         oz_plan_linear *l = &j->plan->linear[i];
         if (arch->linear[i].layer != layer || (!l->spec && !l->has_act) || (stage >= 0 && arch->linear[i].stage != stage)) continue;
         OZ_TRY(oz_check_cancel(j->run));
-        const oz_slot *slot = oz_capture_find(inputs_of(l) == OZ_INPUTS_REFERENCE ? ref : q, i);
+        const oz_capture_slot *slot = oz_capture_find(inputs_of(l) == OZ_INPUTS_REFERENCE ? ref : q, i);
         const oz_stats *stats = slot ? &slot->stats : NULL;
         if (oz_plan_wants(j->plan, i) && (!stats || stats->tokens <= 0)) {
             OZ_TRY(oz_attend(&j->plan->attention, "starved", arch->linear[i].name,
