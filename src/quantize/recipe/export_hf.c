@@ -282,8 +282,9 @@ oz_status oz_export_hf(const char *path, const oz_weights *w, const oz_export_so
     if (s && dir) {
         oz_saved_error saved;
         oz_error_save(&saved, s);
-        if (oz_path_exists(dir)) (void)oz_remove_tree(dir);
+        oz_status removed = oz_path_exists(dir) ? oz_remove_tree(dir) : OZ_OK; /* the first error is the one to tell */
         s = oz_error_restore(&saved);
+        if (removed) oz_logf(run, OZ_LOG_WARN, "%s: could not be removed", dir);
     }
     *bytes = 0;
     for (int i = 0; i < list.n; i++) *bytes += list.t[i].bytes;
