@@ -37,7 +37,7 @@ static inline void io_remove(const char *folder) { OK(oz_remove_tree(folder)); }
 /* folder/name in one of four static texts */
 static inline const char *io_path(const char *folder, const char *name)
 {
-    static char text[4][512];
+    static char text[4][1024];
     static int k;
     k = (k + 1) % 4;
     snprintf(text[k], sizeof text[k], "%s/%s", folder, name);
