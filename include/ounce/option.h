@@ -22,7 +22,7 @@ typedef struct oz_option {
     const char *name; /* snake_case; NULL ends the table */
     oz_option_type type;
     size_t at;            /* offsetof in the options struct */
-    double init;          /* default of INT, REAL, FLAG, ENUM */
+    double init;          /* default of INT, REAL, FLAG, ENUM (an ENUM of -1 has none and must be given) */
     const char *init_text;/* default of TEXT */
     double min, max;      /* INT, REAL: inclusive bounds (min == max == 0: none) */
     const char *choices;  /* ENUM: "identity|reverse|act" */

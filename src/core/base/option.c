@@ -138,7 +138,7 @@ static int choice_find(const char *choices, const char *text)
 
 static const char *choice_at(const char *choices, int index, size_t *n)
 {
-    const char *p = choices;
+    const char *p = index < 0 ? NULL : choices; /* -1: no default */
     for (int i = 0; p && i < index; i++) {
         p = strchr(p, '|');
         if (p) p++;
@@ -384,7 +384,7 @@ static void default_text(const oz_option *o, char *out, size_t size)
         return;
     case OZ_ENUM:
         word = choice_at(o->choices, (int)o->init, &n);
-        snprintf(out, size, "%.*s", (int)n, word ? word : "");
+        snprintf(out, size, "%.*s", word ? (int)n : 1, word ? word : "-");
         return;
     case OZ_TEXT:
         snprintf(out, size, "%s", o->init_text && *o->init_text ? o->init_text : "-");
