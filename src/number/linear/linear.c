@@ -1,0 +1,369 @@
+/* number/linear/linear.c: a linear in memory, and the one way its product is computed.
+ *
+ * Order: in-maps (made once per site, kept in the memo by map id) -> activation format (kept by format) -> product with the weights ->
+ * sidecars and out-maps in their places -> bias.  Weights and activations that are both integers multiply as integers (int_rows.c);
+ * everything else, and --compute exact, decodes panels of rows to f32 and multiplies those.  A panel is PANEL rows by TOKENS tokens
+ * whatever the number of threads, so results do not depend on it. */
+#include "number/linear/linear_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PANEL        128
+#define TOKENS       512
+#define MOST_MAPS    8
+#define MOST_LINEARS 16
+
+/* ---- life ---- */
+void oz_linear_drop(oz_linear *l)
+{
+    if (l->owns) {
+        for (int i = 0; i < l->nw; i++) oz_packed_drop(&l->w[i]);
+        oz_free(l->w);
+        oz_array_drop(&l->rows);
+        oz_array_drop(&l->cols);
+        for (int i = 0; i < l->nin + l->nout; i++) {
+            oz_map *m = i < l->nin ? &l->in_map[i] : &l->out_map[i - l->nin];
+            oz_array_drop(&m->a);
+            oz_array_drop(&m->b);
+            oz_array_drop(&m->idx);
+        }
+        oz_free(l->in_map);
+        oz_free(l->out_map);
+        for (int i = 0; i < l->nside; i++) oz_sidecar_drop(&l->side[i]);
+        oz_free(l->side);
+    }
+    memset(l, 0, sizeof *l);
+}
+
+oz_status oz_linear_decode(const oz_linear *l, oz_mat w)
+{
+    if (l->nw != 1) return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: a mix of formats inside one linear is not built yet", l->name);
+    OZ_TRY(oz_unpack(&l->w[0], 0, l->w[0].fmt.m, w));
+    for (int i = 0; i < l->nside; i++) {
+        if (!l->side[i].type->dense)
+            return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: sidecar %s has no matrix form", l->name, l->side[i].type->entry.name);
+        OZ_TRY(l->side[i].type->dense(&l->side[i], w));
+    }
+    return OZ_OK;
+}
+
+double oz_linear_bits(const oz_linear *l)
+{
+    double sum = 0;
+    for (int i = 0; i < l->nw; i++) sum += l->w[i].fmt.type->bits(&l->w[i].fmt);
+    for (int i = 0; i < l->nside; i++) sum += l->side[i].type->bits(&l->side[i]);
+    for (int i = 0; i < l->nin + l->nout; i++) {
+        const oz_map *m = i < l->nin ? &l->in_map[i] : &l->out_map[i - l->nin];
+        const oz_array *a[] = {&m->a, &m->b, &m->idx};
+        for (int k = 0; k < 3; k++)
+            if (a[k]->v.buf) sum += 8.0 * (double)oz_array_bytes(a[k]);
+    }
+    return sum;
+}
+
+/* ---- forms of the input ---- */
+typedef struct map_job {
+    const oz_map *map;
+    oz_mat x, y;
+} map_job;
+static oz_status map_tokens(void *ctx, int64_t i0, int64_t i1, oz_work *work)
+{
+    const map_job *j = ctx;
+    return oz_map_apply(j->map, OZ_MAP_FWD, oz_mat_rows(j->x, i0, i1 - i0), oz_mat_rows(j->y, i0, i1 - i0), work);
+}
+
+static uint64_t act_key(const oz_act *a, uint64_t chain, bool codes)
+{
+    struct {
+        float clip, lo, hi;
+        int32_t group;
+        uint8_t bits, asym, is_static, codes;
+    } k = {a->clip, a->range_lo, a->range_hi, a->group, a->bits, a->asym, a->is_static, codes};
+    return oz_hash64(&k, sizeof k, chain);
+}
+
+static oz_status check_finite(oz_mat x, const char *linear)
+{
+    for (int64_t t = 0; t < x.rows; t++) {
+        float zero = 0;
+        for (int64_t j = 0; j < x.cols; j++) zero += x.p[t * x.ld + j] * 0.0f;
+        if (zero != 0 || zero != zero)
+            return oz_fail(OZ_ERR_NUMERIC, NULL, "%s: the input of token %lld is not finite", linear, (long long)t);
+    }
+    return OZ_OK;
+}
+
+/* ---- one call ---- */
+typedef struct product {
+    const oz_linear *l;
+    bool integer;
+    oz_mat stage[MOST_MAPS + 1]; /* x after that many in-maps */
+    oz_mat x;                    /* what the product reads, f32 */
+    const oz_form *form;         /* or as integers */
+    oz_form gathered;
+    float *own[MOST_MAPS + 2]; /* gathered rows, freed at the end */
+    int nown;
+    oz_mat z; /* product, before out-maps */
+    float *z_own;
+    int64_t tasks, across; /* panels a block of tokens */
+} product;
+typedef struct call {
+    product p[MOST_LINEARS];
+    int n;
+    int64_t tokens;
+} call;
+
+static bool integer_path(const oz_linear *l, const oz_apply *opt)
+{
+    oz_affine a;
+    return l->act.kind == 1 && !(opt && opt->exact) && oz_affine_of(&l->w[0].fmt, &a);
+}
+
+/* Rows of an expert out of all tokens. */
+static oz_status gather(product *p, oz_mat *x, const oz_apply *opt)
+{
+    if (!opt || !opt->rows) return OZ_OK;
+    float *g = oz_alloc((size_t)opt->nrows * (size_t)x->cols, sizeof *g);
+    if (!g) return OZ_ERR_NOMEM;
+    p->own[p->nown++] = g;
+    for (int i = 0; i < opt->nrows; i++) memcpy(g + i * x->cols, x->p + opt->rows[i] * x->ld, sizeof *g * (size_t)x->cols);
+    *x = oz_mat_of(g, opt->nrows, x->cols);
+    return OZ_OK;
+}
+
+static oz_status gather_codes(product *p, const oz_apply *opt)
+{
+    const oz_form *f = p->form;
+    if (!opt || !opt->rows) return OZ_OK;
+    oz_form *g = &p->gathered;
+    *g = (oz_form){.rows = opt->nrows, .cols = f->cols, .runs = f->runs};
+    g->code = oz_alloc((size_t)opt->nrows * (size_t)f->cols, sizeof *g->code);
+    g->scale = oz_alloc((size_t)opt->nrows * (size_t)f->runs, sizeof *g->scale);
+    if (!g->code || !g->scale) return OZ_ERR_NOMEM;
+    for (int i = 0; i < opt->nrows; i++) {
+        memcpy(g->code + i * f->cols, f->code + opt->rows[i] * f->cols, sizeof *g->code * (size_t)f->cols);
+        memcpy(g->scale + i * f->runs, f->scale + opt->rows[i] * f->runs, sizeof *g->scale * (size_t)f->runs);
+    }
+    p->form = g;
+    return OZ_OK;
+}
+
+static oz_status prepare(product *p, const oz_linear *l, oz_input *in, oz_memo *memo, const oz_apply *opt, oz_pool *pool)
+{
+    p->l = l;
+    if (l->nw != 1) return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: a mix of formats inside one linear is not built yet", l->name);
+    if (l->nin > MOST_MAPS || l->nout > MOST_MAPS)
+        return oz_fail(OZ_ERR_RANGE, NULL, "%s has more than %d maps on a side", l->name, MOST_MAPS);
+    for (int i = 0; i < l->nside; i++)
+        if (l->side[i].type->claim)
+            return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: sidecar %s takes entries out of the product, which is not built yet", l->name,
+                           l->side[i].type->entry.name);
+    oz_mat x = in->x;
+    uint64_t chain = 0;
+    p->stage[0] = x;
+    for (int i = 0; i < l->nin; i++) {
+        oz_form *f;
+        bool fresh;
+        chain = oz_hash64(&l->in_map[i].id, sizeof l->in_map[i].id, chain + 1);
+        OZ_TRY(oz_memo_form(memo, chain, x.rows, l->in_map[i].out, false, 0, &f, &fresh));
+        oz_mat y = oz_mat_of(f->x, x.rows, l->in_map[i].out);
+        map_job job = {&l->in_map[i], x, y};
+        if (fresh) {
+            oz_status s = oz_pool_for(pool, x.rows, 16, map_tokens, &job);
+            if (s) {
+                f->used = false;
+                return s;
+            }
+        }
+        p->stage[i + 1] = x = y;
+    }
+    if (x.cols != l->w[0].fmt.n)
+        return oz_fail(OZ_ERR_SHAPE, NULL, "%s takes %lld inputs, got %lld", l->name, (long long)l->w[0].fmt.n, (long long)x.cols);
+    p->integer = integer_path(l, opt);
+    if (l->act.kind) {
+        oz_form *f;
+        bool fresh;
+        int64_t run = oz_act_run(&l->act, x.cols), runs = (x.cols + run - 1) / run;
+        OZ_TRY(oz_memo_form(memo, act_key(&l->act, chain, p->integer), x.rows, x.cols, p->integer, runs, &f, &fresh));
+        if (fresh) {
+            oz_status s = check_finite(x, l->name);
+            if (s) {
+                f->used = false;
+                return s;
+            }
+            int64_t *saturated = opt ? opt->saturated : NULL;
+            if (p->integer)
+                oz_act_codes(&l->act, x, f->code, f->scale, saturated);
+            else {
+                for (int64_t t = 0; t < x.rows; t++) memcpy(f->x + t * x.cols, x.p + t * x.ld, sizeof(float) * (size_t)x.cols);
+                oz_act_fake(&l->act, oz_mat_of(f->x, x.rows, x.cols), saturated);
+            }
+        }
+        p->form = f;
+        if (!p->integer) x = oz_mat_of(f->x, x.rows, x.cols);
+    }
+    p->x = x;
+    if (p->integer)
+        OZ_TRY(gather_codes(p, opt));
+    else
+        OZ_TRY(gather(p, &p->x, opt));
+    for (int i = 0; i <= l->nin; i++) { /* sidecars read these */
+        bool wanted = false;
+        for (int k = 0; k < l->nside; k++) wanted = wanted || l->side[k].after_in == i;
+        if (wanted) OZ_TRY(gather(p, &p->stage[i], opt));
+    }
+    return OZ_OK;
+}
+
+/* x [tokens x k] times 128 decoded rows.  OpenBLAS takes another way for small products, which rounds differently, so tokens are padded to
+ * a multiple of 16 and past its limit (10^6 multiplications), rows to a whole panel: then a token's result does not depend on the others.
+ */
+#define ALIGN_TOKENS 16
+#define SMALL_BLAS   1100000
+static oz_status product_f32(oz_mat x, oz_mat panel, oz_mat y, oz_work *work)
+{
+    int64_t least = SMALL_BLAS / (PANEL * x.cols) + 1, tokens = x.rows > least ? x.rows : least;
+    tokens = (tokens + ALIGN_TOKENS - 1) / ALIGN_TOKENS * ALIGN_TOKENS;
+    if (tokens == x.rows && y.cols == PANEL) return oz_gemm(NULL, 0, 1, 1, x, panel, 0, y);
+    float *out = oz_arena_alloc(work->arena, sizeof(float) * (size_t)(tokens * PANEL));
+    if (!out) return OZ_ERR_NOMEM;
+    if (tokens != x.rows) {
+        float *in = oz_arena_zalloc(work->arena, sizeof(float) * (size_t)(tokens * x.cols));
+        if (!in) return OZ_ERR_NOMEM;
+        for (int64_t t = 0; t < x.rows; t++) memcpy(in + t * x.cols, x.p + t * x.ld, sizeof(float) * (size_t)x.cols);
+        x = oz_mat_of(in, tokens, x.cols);
+    }
+    OZ_TRY(oz_gemm(NULL, 0, 1, 1, x, panel, 0, oz_mat_of(out, tokens, PANEL)));
+    for (int64_t t = 0; t < y.rows; t++) memcpy(y.p + t * y.ld, out + t * PANEL, sizeof(float) * (size_t)y.cols);
+    return OZ_OK;
+}
+
+static oz_status panel(const product *p, int64_t task, oz_work *work)
+{
+    const oz_packed *w = &p->l->w[0];
+    int64_t r0 = task % p->across * PANEL, t0 = task / p->across * TOKENS;
+    int64_t rows = w->fmt.m - r0 < PANEL ? w->fmt.m - r0 : PANEL, tokens = p->z.rows - t0 < TOKENS ? p->z.rows - t0 : TOKENS;
+    oz_mat y = oz_mat_cols(oz_mat_rows(p->z, t0, tokens), r0, rows);
+    if (p->integer) return oz_int_rows(w, &p->l->act, p->form, r0, r0 + rows, t0, t0 + tokens, y, work);
+    float *decoded = oz_arena_alloc(work->arena, sizeof(float) * (size_t)(PANEL * w->fmt.n));
+    if (!decoded) return OZ_ERR_NOMEM;
+    OZ_TRY(w->fmt.type->unpack(w, r0, rows, 0, oz_mat_of(decoded, rows, w->fmt.n)));
+    if (rows < PANEL) memset(decoded + rows * w->fmt.n, 0, sizeof(float) * (size_t)((PANEL - rows) * w->fmt.n));
+    return product_f32(oz_mat_rows(p->x, t0, tokens), oz_mat_of(decoded, PANEL, w->fmt.n), y, work);
+}
+
+static oz_status region(void *ctx, int64_t i0, int64_t i1, oz_work *work)
+{
+    call *c = ctx;
+    for (int64_t i = i0; i < i1; i++) {
+        int64_t task = i;
+        int k = 0;
+        while (task >= c->p[k].tasks) task -= c->p[k++].tasks;
+        oz_arena_mark mark = oz_arena_save(work->arena);
+        OZ_TRY(panel(&c->p[k], task, work));
+        oz_arena_rewind(work->arena, mark);
+    }
+    return OZ_OK;
+}
+
+typedef struct tail {
+    const product *p;
+    oz_mat y;
+} tail;
+/* Sidecars, out-maps and bias, token by token. */
+static oz_status finish(void *ctx, int64_t i0, int64_t i1, oz_work *work)
+{
+    const tail *f = ctx;
+    const oz_linear *l = f->p->l;
+    oz_mat y = oz_mat_rows(f->p->z, i0, i1 - i0), last = oz_mat_rows(f->y, i0, i1 - i0);
+    for (int step = 0; step <= l->nout; step++) {
+        for (int k = 0; k < l->nside; k++)
+            if (l->side[k].before_out == step)
+                OZ_TRY(l->side[k].type->apply(&l->side[k], oz_mat_rows(f->p->stage[l->side[k].after_in], i0, i1 - i0), y, work));
+        if (step == l->nout) break;
+        oz_mat to = last;
+        if (step + 1 < l->nout) {
+            float *t = oz_arena_alloc(work->arena, sizeof(float) * (size_t)((i1 - i0) * l->out_map[step].out));
+            if (!t) return OZ_ERR_NOMEM;
+            to = oz_mat_of(t, i1 - i0, l->out_map[step].out);
+        }
+        OZ_TRY(oz_map_apply(&l->out_map[step], OZ_MAP_FWD, y, to, work));
+        y = to;
+    }
+    for (int64_t t = 0; l->bias && t < y.rows; t++)
+        for (int64_t j = 0; j < y.cols; j++) y.p[t * y.ld + j] += l->bias[j];
+    return OZ_OK;
+}
+
+static oz_status apply(call *c, const oz_linear *const *lin, oz_input *in, oz_memo *memo, const oz_mat *y, const oz_apply *opt,
+                       oz_pool *pool)
+{
+    int64_t tasks = 0;
+    for (int i = 0; i < c->n; i++) {
+        product *p = &c->p[i];
+        OZ_TRY(prepare(p, lin[i], in, memo, opt, pool));
+        int64_t m = lin[i]->w[0].fmt.m, out = lin[i]->nout ? lin[i]->out_map[lin[i]->nout - 1].out : m;
+        if (y[i].rows != c->tokens || y[i].cols != out)
+            return oz_fail(OZ_ERR_SHAPE, NULL, "%s gives %lld x %lld, its output is %lld x %lld", lin[i]->name, (long long)c->tokens,
+                           (long long)out, (long long)y[i].rows, (long long)y[i].cols);
+        p->z = y[i];
+        if (lin[i]->nout) {
+            p->z_own = oz_alloc((size_t)c->tokens * (size_t)m, sizeof(float));
+            if (!p->z_own) return OZ_ERR_NOMEM;
+            p->z = oz_mat_of(p->z_own, c->tokens, m);
+        }
+        p->across = (m + PANEL - 1) / PANEL;
+        p->tasks = p->across * ((c->tokens + TOKENS - 1) / TOKENS);
+        tasks += p->tasks;
+    }
+    OZ_TRY(oz_pool_for(pool, tasks, 1, region, c));
+    for (int i = 0; i < c->n; i++) {
+        tail f = {&c->p[i], y[i]};
+        if (lin[i]->nside || lin[i]->nout || lin[i]->bias) OZ_TRY(oz_pool_for(pool, c->tokens, 16, finish, &f));
+    }
+    return OZ_OK;
+}
+
+oz_status oz_linear_apply(const oz_linear *const *lin, int n, oz_input *in, const oz_mat *y, const oz_apply *opt, oz_run *run)
+{
+    if (n < 1 || n > MOST_LINEARS) return oz_fail(OZ_ERR_RANGE, NULL, "1 to %d linears share an input, got %d", MOST_LINEARS, n);
+    for (int i = 0; opt && opt->rows && i < opt->nrows; i++)
+        if (opt->rows[i] < 0 || opt->rows[i] >= in->x.rows)
+            return oz_fail(OZ_ERR_RANGE, NULL, "%s: token %d of %lld", lin[0]->name, opt->rows[i], (long long)in->x.rows);
+    oz_memo *memo = in->memo, *own = NULL;
+    if (!memo) {
+        OZ_TRY(oz_memo_new(&own));
+        memo = own;
+    }
+    call *c = oz_zalloc(1, sizeof *c);
+    oz_status s = c ? OZ_OK : OZ_ERR_NOMEM;
+    if (!s) {
+        c->n = n;
+        c->tokens = opt && opt->rows ? opt->nrows : in->x.rows;
+        s = apply(c, lin, in, memo, y, opt, run ? run->pool : NULL);
+        for (int i = 0; i < n; i++) {
+            for (int k = 0; k < c->p[i].nown; k++) oz_free(c->p[i].own[k]);
+            oz_free(c->p[i].gathered.code);
+            oz_free(c->p[i].gathered.scale);
+            oz_free(c->p[i].z_own);
+        }
+    }
+    oz_free(c);
+    oz_memo_free(own);
+    return s;
+}
+
+const char *oz_linear_kernel(const oz_linear *l, int64_t tokens, char *out, size_t n)
+{
+    oz_affine a;
+    (void)tokens;
+    if (l->nw == 1 && integer_path(l, NULL) && oz_affine_of(&l->w[0].fmt, &a))
+        snprintf(out, n, "dot_int b%d g%lld portable", a.bits, (long long)a.group);
+    else if (l->nw == 1)
+        snprintf(out, n, "unpack %s, f32 gemm", l->w[0].fmt.spec->text);
+    else
+        snprintf(out, n, "none");
+    return out;
+}
