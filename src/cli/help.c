@@ -57,11 +57,11 @@ void cli_help_commands(FILE *out)
     const cli_command *const *all = cli_commands(&n);
     fprintf(out, "usage: ounce SUBCOMMAND [options]\n\nOunce makes large language models small and runs them fast on CPUs.\n\n");
     for (int i = 0; i < n; i++) fprintf(out, "  %-12s %s\n", all[i]->entry.name, all[i]->entry.brief);
-    fprintf(out, "\n`ounce help SUBCOMMAND` explains one;");
+    fprintf(out, "\n`ounce help SUBCOMMAND` explains one; `ounce help KIND NAME` shows the options, ranges and paper of a technique.\n");
+    fprintf(out, "`ounce help KINDS` lists a kind:");
     const cli_kind *kind = cli_kinds(&n);
-    if (n) fprintf(out, " `ounce help KINDS` lists techniques (");
-    for (int i = 0; i < n; i++) fprintf(out, "%s%s", i ? ", " : "", kind[i].plural);
-    fprintf(out, "%s\n`ounce help KIND NAME` shows the options, ranges and paper of one.\n", n ? ")," : "");
+    for (int i = 0; i < n; i++) fprintf(out, "%s %s", i ? "," : "", kind[i].plural);
+    fprintf(out, ".\n");
 }
 
 static void print_option(FILE *out, const oz_option *o)
