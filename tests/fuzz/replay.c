@@ -1,5 +1,5 @@
 /* replay.c: runs every file of a folder through a fuzz target, for builds without libFuzzer.  Exit 77 (skipped) when the folder
- * is missing or empty. */
+ * is missing or empty.  With OUNCE_FAULTS every input also runs with each of its first allocations failing (fuzz.h). */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,6 +23,12 @@ static int replay(const char *path)
     if (exact) {
         for (size_t i = 0; i < n; i++) exact[i] = data[i];
         (void)LLVMFuzzerTestOneInput(exact, n);
+#ifdef OUNCE_FAULTS
+        for (uint8_t nth = 1; n && nth <= 40; nth++) {
+            exact[0] = nth;
+            (void)LLVMFuzzerTestOneInput(exact, n);
+        }
+#endif
     }
     free(exact);
     free(data);

@@ -132,6 +132,21 @@ static void golden(void **state)
     oz_map_close(&map);
 }
 
+static void worked_example(void **state)
+{
+    (void)state;
+    static const uint8_t file[68] = {0x47, 0x47, 0x55, 0x46, 3, 0, 0, 0, 1,    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,           0,   0,
+                                     1,    0,    0,    0,    0, 0, 0, 0, 0x61, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, [66] = 0x80, 0x3f};
+    oz_parsed p;
+    OK(oz_gguf_parse(file, sizeof file, "t", arena, &p));
+    assert_int_equal(p.ntensor, 1);
+    assert_string_equal(p.tensor[0].name, "a");
+    assert_int_equal(p.header_bytes, 64);
+    float x;
+    oz_to_f32(p.tensor[0].dtype, p.tensor[0].data, &x, 1);
+    assert_true(x == 1.0f);
+}
+
 static void types(void **state)
 {
     (void)state;
@@ -305,7 +320,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(golden), cmocka_unit_test(types), cmocka_unit_test(by_hand),
-                                       cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(golden), cmocka_unit_test(worked_example), cmocka_unit_test(types),
+                                       cmocka_unit_test(by_hand), cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

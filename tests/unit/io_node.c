@@ -163,6 +163,17 @@ static void yaml_values(void **state)
     assert_int_equal(oz_node_get(v, "yes")->kind, OZ_NODE_TEXT);
     assert_int_equal(oz_node_get(v, "big")->kind, OZ_NODE_REAL);
     assert_int_equal(oz_node_int(oz_node_get(v, "plus"), 0), 5);
+    const char *reals[] = {"5.", ".5", "+.5", "-5.e-1", "1E3", "+1.5e+2"};
+    const double values[] = {5, 0.5, 0.5, -0.5, 1000, 150};
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(yaml(reals[i])->kind, OZ_NODE_REAL);
+        assert_true(yaml(reals[i])->real == values[i]);
+    }
+    const char *plain[] = {".", "-", "1e", "e5", "0x", "0xg", "1_000", "12:30", "-.", "1e999"};
+    for (int i = 0; i < 10; i++) {
+        oz_node *list = yaml(oz_arena_printf(arena, "[%s, x]", plain[i]));
+        assert_int_equal(oz_node_at(list, 0)->kind, OZ_NODE_TEXT);
+    }
     assert_int_equal(yaml("")->kind, OZ_NODE_NULL);
     assert_int_equal(yaml("# nothing\n")->kind, OZ_NODE_NULL);
 }

@@ -7,7 +7,12 @@
  *
  * No count is believed: before anything is allocated for it, it is compared with the bytes left divided by the least an
  * entry can take.  Arrays stay in the file; arrays of strings get a table of where each item starts.  Nested arrays, which
- * no writer makes, are refused.  Tensors may leave holes but not overlap. */
+ * no writer makes, are refused.  Tensors may leave holes but not overlap.
+ *
+ * Example, one f32 tensor "a" of shape [1] holding 1.0, 68 bytes (tests/unit/gguf.c decodes it):
+ *   47 47 55 46  03 00 00 00  01 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00                       magic, version, 1 tensor, 0 pairs
+ *   01 00 00 00 00 00 00 00 61  01 00 00 00  01 00 00 00 00 00 00 00  00 00 00 00  00 x 8            "a", 1 dimension of 1, f32, offset 0
+ *   00 x 7  00 00 80 3f                                                                              up to 64; 1.0 */
 #include "core/io/io_internal.h"
 #include <stdlib.h>
 #include <string.h>
