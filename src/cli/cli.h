@@ -112,6 +112,9 @@ cli_table *cli_table_new(oz_arena *, const char *align, const char *const *head)
 void cli_table_cell(cli_table *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void cli_table_print(const cli_table *, FILE *, int indent);
 
+/* machine_kernels.c: appends {weights, inputs, kernel} to list and a row to table, for each usual pair of formats */
+oz_status cli_machine_kernels(cli *, oz_node *list, cli_table *table);
+
 /* ---- help ---- */
 void cli_help_commands(FILE *);
 void cli_help_command(const cli_command *, FILE *);

@@ -1,4 +1,4 @@
-/* machine.c: `ounce machine`: what this machine is and what it can do at most.  The smallest subcommand: start a new one from this file. */
+/* machine.c: `ounce machine`: what this machine is and what it can do at most.  A small subcommand: start a new one from this file. */
 #include "cli/cli.h"
 
 typedef struct machine_options {
@@ -18,7 +18,7 @@ static oz_node *levels_node(uint32_t bits, oz_arena *a)
     return list;
 }
 
-static int print_json(cli *c, const oz_machine *m, uint32_t active, const oz_peaks *p, bool measured)
+static int print_json(cli *c, const oz_machine *m, uint32_t active, const oz_peaks *p, bool measured, oz_node *kernels)
 {
     oz_arena *a = c->arena;
     oz_node *o = oz_node_map(a), *caches = oz_node_map(a), *peaks = oz_node_map(a);
@@ -38,6 +38,7 @@ static int print_json(cli *c, const oz_machine *m, uint32_t active, const oz_pea
     bad = bad || oz_node_put(o, "isa", levels_node(m->isa, a), a);
     bad = bad || oz_node_put(o, "isa_active", levels_node(active, a), a);
     bad = bad || oz_node_put(o, "peaks", measured ? peaks : oz_node_new(a, OZ_NODE_NULL), a);
+    bad = bad || oz_node_put(o, "kernels", kernels, a);
     return cli_print_json(c, bad ? NULL : o);
 }
 
@@ -66,27 +67,35 @@ static int run(cli *c)
     oz_machine_read(&m);
     oz_status s = oz_isa_active(&active);
     if (!s && !opt->no_peaks) s = oz_machine_peaks(c->run.pool, &peaks);
+    static const char *const head[] = {"weights", "inputs", "kernel"};
+    oz_node *kernels = oz_node_list(c->arena);
+    cli_table *table = cli_table_new(c->arena, "lll", head);
+    if (!s && (!kernels || !table)) s = OZ_ERR_NOMEM;
+    if (!s) s = cli_machine_kernels(c, kernels, table);
     if (s) return cli_failed(c, s);
-    if (c->json) return print_json(c, &m, active, &peaks, !opt->no_peaks);
+    if (c->json) return print_json(c, &m, active, &peaks, !opt->no_peaks, kernels);
     printf("%-10s %s\n", "cpu", m.cpu);
     printf("%-10s %d, %d threads\n", "cores", m.cores, m.threads);
     printf("%-10s %s\n", "memory", cli_bytes(c, m.memory));
     printf("%-10s L1d %s, L2 %s, L3 %s\n", "caches", cli_bytes(c, m.l1d), cli_bytes(c, m.l2), cli_bytes(c, m.l3));
     print_levels("levels", m.isa);
     if (active != m.isa) print_levels("in use", active);
-    if (opt->no_peaks) return cli_done(c);
-    printf("\nmeasured with %d threads\n", oz_pool_threads(c->run.pool));
-    print_peak("read", peaks.read_gbs, "GB/s");
-    print_peak("f32", peaks.f32_gflops, "GFLOP/s");
-    print_peak("i8", peaks.i8_gops, "GOP/s");
-    print_peak("bf16", peaks.bf16_gflops, "GFLOP/s");
+    if (!opt->no_peaks) {
+        printf("\nmeasured with %d threads\n", oz_pool_threads(c->run.pool));
+        print_peak("read", peaks.read_gbs, "GB/s");
+        print_peak("f32", peaks.f32_gflops, "GFLOP/s");
+        print_peak("i8", peaks.i8_gops, "GOP/s");
+        print_peak("bf16", peaks.bf16_gflops, "GFLOP/s");
+    }
+    printf("\n");
+    cli_table_print(table, stdout, 0);
     return cli_done(c);
 }
 
 const cli_command cli_machine = {
     .entry = {.kind = "command",
               .name = "machine",
-              .brief = "CPU levels, caches, memory, measured peaks",
+              .brief = "CPU levels, caches, measured peaks, which kernel serves which format",
               .options = options,
               .options_size = sizeof(machine_options)},
     .usage = "",
@@ -100,6 +109,7 @@ const cli_command cli_machine = {
             "caches        {l1d_bytes, l2_bytes, l3_bytes}; 0 when unknown\n"
             "isa           levels this CPU supports\n"
             "isa_active    levels in use under OUNCE_ISA\n"
-            "peaks         {read_gbs, f32_gflops, i8_gops, bf16_gflops}, 0 where there is no instruction; null with --no-peaks",
+            "peaks         {read_gbs, f32_gflops, i8_gops, bf16_gflops}, 0 where there is no instruction; null with --no-peaks\n"
+            "kernels       [{weights, inputs, kernel}]; inputs null: not quantized",
     .examples = "ounce machine\nounce machine --json --threads 1",
     .run = run};
