@@ -7,8 +7,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define CONFIG_MAX    (16u << 20)
-#define INDEX_MAX     (256u << 20)
+#define CONFIG_MAX    (4u << 20)
+#define INDEX_MAX     (32u << 20) /* about 300 thousand tensors */
 #define SIDE_FILE_MAX (512u << 20)
 #define SHARDS_MAX    4096
 
