@@ -179,7 +179,7 @@ static void lp(void **state)
     oz_params_drop(&p);
 }
 
-/* awq:5 step 4's error is never above that of the whole range, for every row and group. */
+/* awq:4 step 4's error is never above that of the whole range, for every row and group. */
 static void act_clip(void **state)
 {
     enum { T = 64 };

@@ -126,6 +126,9 @@ static void products(void **state)
                 if (memcmp(alone, e ? exact : y, sizeof y))
                     fail_msg("%s with %s%s depends on the other tokens", formats[f], acts[a] ? acts[a] : "f32", e ? ", exact," : "");
             }
+            static const int32_t some[3] = {4, 1, 1}; /* an expert's tokens */
+            run(&l, oz_mat_of(x, T, N), oz_mat_of(alone, 3, M), &(oz_apply){.rows = some, .nrows = 3}, pool);
+            for (int i = 0; i < 3; i++) assert_memory_equal(alone + i * M, y + some[i] * M, M * sizeof *y);
             oz_packed_drop(&w);
         }
 }

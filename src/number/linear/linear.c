@@ -102,10 +102,7 @@ typedef struct product {
     oz_mat stage[MOST_MAPS + 1]; /* x after that many in-maps */
     oz_mat x;                    /* what the product reads, f32 */
     const oz_form *form;         /* or as integers */
-    oz_form gathered;
-    float *own[MOST_MAPS + 2]; /* gathered rows, freed at the end */
-    int nown;
-    oz_mat z; /* product, before out-maps */
+    oz_mat z;                    /* product, before out-maps */
     float *z_own;
     int64_t tasks, across; /* panels a block of tokens */
 } product;
@@ -121,32 +118,44 @@ static bool integer_path(const oz_linear *l, const oz_apply *opt)
     return l->act.kind == 1 && !(opt && opt->exact) && oz_affine_of(&l->w[0].fmt, &a);
 }
 
-/* Rows of an expert out of all tokens. */
-static oz_status gather(product *p, oz_mat *x, const oz_apply *opt)
+/* Rows of an expert out of all tokens; key names them. */
+static oz_status gather(oz_mat *x, oz_memo *memo, const oz_apply *opt, uint64_t key)
 {
+    oz_form *f;
+    bool fresh;
     if (!opt || !opt->rows) return OZ_OK;
-    float *g = oz_alloc((size_t)opt->nrows * (size_t)x->cols, sizeof *g);
-    if (!g) return OZ_ERR_NOMEM;
-    p->own[p->nown++] = g;
-    for (int i = 0; i < opt->nrows; i++) memcpy(g + i * x->cols, x->p + opt->rows[i] * x->ld, sizeof *g * (size_t)x->cols);
-    *x = oz_mat_of(g, opt->nrows, x->cols);
+    OZ_TRY(oz_memo_form(memo, key, opt->nrows, x->cols, false, 0, &f, &fresh));
+    for (int i = 0; fresh && i < opt->nrows; i++) memcpy(f->x + i * x->cols, x->p + opt->rows[i] * x->ld, sizeof *f->x * (size_t)x->cols);
+    *x = oz_mat_of(f->x, opt->nrows, x->cols);
     return OZ_OK;
 }
 
-static oz_status gather_codes(product *p, const oz_apply *opt)
+/* The input in the linear's activation format: codes for the integer product, else rounded f32. */
+static oz_status activate(product *p, oz_memo *memo, uint64_t key, const oz_apply *opt)
 {
-    const oz_form *f = p->form;
-    if (!opt || !opt->rows) return OZ_OK;
-    oz_form *g = &p->gathered;
-    *g = (oz_form){.rows = opt->nrows, .cols = f->cols, .runs = f->runs};
-    g->code = oz_alloc((size_t)opt->nrows * (size_t)f->cols, sizeof *g->code);
-    g->scale = oz_alloc((size_t)opt->nrows * (size_t)f->runs, sizeof *g->scale);
-    if (!g->code || !g->scale) return OZ_ERR_NOMEM;
-    for (int i = 0; i < opt->nrows; i++) {
-        memcpy(g->code + i * f->cols, f->code + opt->rows[i] * f->cols, sizeof *g->code * (size_t)f->cols);
-        memcpy(g->scale + i * f->runs, f->scale + opt->rows[i] * f->runs, sizeof *g->scale * (size_t)f->runs);
+    const oz_act *act = &p->l->act;
+    oz_mat x = p->x;
+    oz_form *f;
+    bool fresh;
+    int64_t run = oz_act_run(act, x.cols), runs = (x.cols + run - 1) / run, *saturated = opt ? opt->saturated : NULL;
+    OZ_TRY(oz_memo_form(memo, key, x.rows, x.cols, p->integer, runs, &f, &fresh));
+    if (fresh) {
+        oz_status s = check_finite(x, p->l->name);
+        if (s) {
+            f->used = false;
+            return s;
+        }
+        if (p->integer)
+            oz_act_codes(act, x, f->code, f->scale, saturated);
+        else {
+            for (int64_t t = 0; t < x.rows; t++) memcpy(f->x + t * x.cols, x.p + t * x.ld, sizeof(float) * (size_t)x.cols);
+            oz_act_fake(act, oz_mat_of(f->x, x.rows, x.cols), saturated);
+        }
     }
-    p->form = g;
+    if (p->integer)
+        p->form = f;
+    else
+        p->x = oz_mat_of(f->x, x.rows, x.cols);
     return OZ_OK;
 }
 
@@ -182,39 +191,15 @@ static oz_status prepare(product *p, const oz_linear *l, oz_input *in, oz_memo *
     if (x.cols != l->w[0].fmt.n)
         return oz_fail(OZ_ERR_SHAPE, NULL, "%s takes %lld inputs, got %lld", l->name, (long long)l->w[0].fmt.n, (long long)x.cols);
     p->integer = integer_path(l, opt);
-    if (l->act.kind) {
-        oz_form *f;
-        bool fresh;
-        int64_t run = oz_act_run(&l->act, x.cols), runs = (x.cols + run - 1) / run;
-        OZ_TRY(oz_memo_form(memo, act_key(&l->act, chain, p->integer), x.rows, x.cols, p->integer, runs, &f, &fresh));
-        if (fresh) {
-            oz_status s = check_finite(x, l->name);
-            if (s) {
-                f->used = false;
-                return s;
-            }
-            int64_t *saturated = opt ? opt->saturated : NULL;
-            if (p->integer)
-                oz_act_codes(&l->act, x, f->code, f->scale, saturated);
-            else {
-                for (int64_t t = 0; t < x.rows; t++) memcpy(f->x + t * x.cols, x.p + t * x.ld, sizeof(float) * (size_t)x.cols);
-                oz_act_fake(&l->act, oz_mat_of(f->x, x.rows, x.cols), saturated);
-            }
-        }
-        p->form = f;
-        if (!p->integer) x = oz_mat_of(f->x, x.rows, x.cols);
-    }
-    p->x = x;
-    if (p->integer)
-        OZ_TRY(gather_codes(p, opt));
-    else
-        OZ_TRY(gather(p, &p->x, opt));
-    for (int i = 0; i <= l->nin; i++) { /* sidecars read these */
-        bool wanted = false;
+    uint64_t some = opt && opt->rows ? oz_hash64(opt->rows, sizeof *opt->rows * (size_t)opt->nrows, 7) : 0;
+    for (int i = 0; i <= l->nin; i++) { /* the product reads the last, sidecars may read others */
+        bool wanted = i == l->nin;
         for (int k = 0; k < l->nside; k++) wanted = wanted || l->side[k].after_in == i;
-        if (wanted) OZ_TRY(gather(p, &p->stage[i], opt));
+        if (wanted) OZ_TRY(gather(&p->stage[i], memo, opt, oz_hash64(&i, sizeof i, chain ^ some)));
     }
-    return OZ_OK;
+    p->x = p->stage[l->nin];
+    if (!l->act.kind) return OZ_OK;
+    return activate(p, memo, act_key(&l->act, chain ^ some, p->integer), opt);
 }
 
 /* x [tokens x k] times 128 decoded rows.  OpenBLAS takes another way for small products, which rounds differently, so tokens are padded to
@@ -343,12 +328,7 @@ oz_status oz_linear_apply(const oz_linear *const *lin, int n, oz_input *in, cons
         c->n = n;
         c->tokens = opt && opt->rows ? opt->nrows : in->x.rows;
         s = apply(c, lin, in, memo, y, opt, run ? run->pool : NULL);
-        for (int i = 0; i < n; i++) {
-            for (int k = 0; k < c->p[i].nown; k++) oz_free(c->p[i].own[k]);
-            oz_free(c->p[i].gathered.code);
-            oz_free(c->p[i].gathered.scale);
-            oz_free(c->p[i].z_own);
-        }
+        for (int i = 0; i < n; i++) oz_free(c->p[i].z_own);
     }
     oz_free(c);
     oz_memo_free(own);

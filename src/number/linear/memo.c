@@ -2,9 +2,9 @@
  */
 #include "number/linear/linear_internal.h"
 
-#define MOST_FORMS 32
 struct oz_memo {
-    oz_form *form[MOST_FORMS];
+    oz_form **form;
+    int n, room;
 }; /* forms keep their address while others are added */
 
 oz_status oz_memo_new(oz_memo **out)
@@ -15,20 +15,19 @@ oz_status oz_memo_new(oz_memo **out)
 
 void oz_memo_reset(oz_memo *m)
 {
-    for (int i = 0; m && i < MOST_FORMS; i++)
-        if (m->form[i]) m->form[i]->used = false;
+    for (int i = 0; m && i < m->n; i++) m->form[i]->used = false;
 }
 
 void oz_memo_free(oz_memo *m)
 {
     if (!m) return;
-    for (int i = 0; i < MOST_FORMS; i++) {
-        if (!m->form[i]) continue;
+    for (int i = 0; i < m->n; i++) {
         oz_free(m->form[i]->x);
         oz_free(m->form[i]->code);
         oz_free(m->form[i]->scale);
         oz_free(m->form[i]);
     }
+    oz_free(m->form);
     oz_free(m);
 }
 
@@ -43,41 +42,52 @@ static oz_status room(void **p, size_t *have, size_t want, size_t size)
     return OZ_OK;
 }
 
+/* An unused form, new or from before a reset. */
+static oz_status spare(oz_memo *m, oz_form **out)
+{
+    for (int i = 0; i < m->n; i++)
+        if (!m->form[i]->used) {
+            *out = m->form[i];
+            return OZ_OK;
+        }
+    if (m->n == m->room) {
+        oz_form **more = oz_realloc(m->form, (size_t)m->room * 2 + 8, sizeof *more);
+        if (!more) return OZ_ERR_NOMEM;
+        m->form = more;
+        m->room = m->room * 2 + 8;
+    }
+    *out = oz_zalloc(1, sizeof **out);
+    if (!*out) return OZ_ERR_NOMEM;
+    m->form[m->n++] = *out;
+    return OZ_OK;
+}
+
 oz_status oz_memo_form(oz_memo *m, uint64_t key, int64_t rows, int64_t cols, bool codes, int64_t runs, oz_form **out, bool *fresh)
 {
-    int slot = -1;
     *fresh = false;
-    for (int i = 0; i < MOST_FORMS; i++) {
+    for (int i = 0; i < m->n; i++) {
         oz_form *f = m->form[i];
-        if (f && f->used && f->key == key && f->rows == rows && f->cols == cols) {
+        if (f->used && f->key == key && f->rows == rows && f->cols == cols) {
             *out = f;
             return OZ_OK;
         }
-        if ((!f || !f->used) && slot < 0) slot = i;
     }
-    if (slot < 0) return oz_fail(OZ_ERR_RANGE, NULL, "one input is wanted in more than %d forms", MOST_FORMS);
-    if (!m->form[slot] && !(m->form[slot] = oz_zalloc(1, sizeof *m->form[slot]))) return OZ_ERR_NOMEM;
-    oz_form *f = m->form[slot];
+    oz_form *f;
+    OZ_TRY(spare(m, &f));
+    void *x = f->x, *code = f->code, *scale = f->scale;
+    oz_status s = OZ_OK;
     if (codes) {
-        void *code = f->code, *scale = f->scale;
-        f->code = NULL, f->scale = NULL;
-        oz_status s = room(&code, &f->code_room, (size_t)(rows * cols), sizeof *f->code);
-        oz_status s2 = s ? s : room(&scale, &f->scale_room, (size_t)(rows * runs), sizeof *f->scale);
-        f->code = code, f->scale = scale;
-        OZ_TRY(s2);
-    } else {
-        void *x = f->x;
-        f->x = NULL;
-        oz_status s = room(&x, &f->x_room, (size_t)(rows * cols), sizeof *f->x);
-        f->x = x;
-        OZ_TRY(s);
-    }
+        s = room(&code, &f->code_room, (size_t)(rows * cols), sizeof *f->code);
+        if (!s) s = room(&scale, &f->scale_room, (size_t)(rows * runs), sizeof *f->scale);
+    } else
+        s = room(&x, &f->x_room, (size_t)(rows * cols), sizeof *f->x);
+    f->x = x, f->code = code, f->scale = scale;
+    OZ_TRY(s);
     f->key = key;
     f->rows = rows;
     f->cols = cols;
     f->runs = runs;
-    f->used = true;
-    *fresh = true;
+    f->used = *fresh = true;
     *out = f;
     return OZ_OK;
 }
