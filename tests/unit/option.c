@@ -9,7 +9,7 @@
 
 typedef struct opts {
     int block;
-    double damp;
+    double damp, wide;
     int order;
     bool keep;
     const char *file, *text;
@@ -41,6 +41,7 @@ static const oz_option table[] = {
     {.name = "file", .type = OZ_TEXT, .at = AT(file), .brief = "a file"},
     {.name = "text", .type = OZ_TEXT, .at = AT(text), .init_text = "prose", .brief = "a text"},
     {.name = "list", .type = OZ_TREE, .at = AT(list), .brief = "a list"},
+    {.name = "wide", .type = OZ_REAL, .at = AT(wide), .brief = "any number"},
     {.name = "must", .type = OZ_ENUM, .at = AT(must), .init = -1, .choices = "x|y", .brief = "has no default"},
     {.name = "free_int", .type = OZ_INT, .at = AT(free_int), .brief = "any"},
     {0}};
@@ -80,11 +81,20 @@ static void sets_and_prints(void **state)
 {
     opts o;
     oz_options_init(&entry, &o);
-    static const char *const pairs[][3] = {
-        {"block", "1", "1"},     {"block", "4096", "4096"}, {"damp", "0", "0"},
-        {"damp", "1", "1"},      {"damp", "1e-1", "0.1"},   {"damp_percent", "0.3333333333333333", "0.3333333333333333"},
-        {"order", "act", "act"}, {"keep", "off", "false"},  {"file", "a b.txt", "a b.txt"},
-        {"free_int", "-5", "-5"}};
+    static const char *const pairs[][3] = {{"block", "1", "1"},
+                                           {"block", "4096", "4096"},
+                                           {"damp", "0", "0"},
+                                           {"damp", "1", "1"},
+                                           {"damp", "1e-1", "0.1"},
+                                           {"damp_percent", "0.3333333333333333", "0.3333333333333333"},
+                                           {"order", "act", "act"},
+                                           {"keep", "off", "false"},
+                                           {"file", "a b.txt", "a b.txt"},
+                                           {"free_int", "-5", "-5"},
+                                           {"wide", "20", "20"},
+                                           {"wide", "-1e6", "-1000000"},
+                                           {"wide", "2.5e-7", "2.5e-07"},
+                                           {"wide", "1e300", "1e+300"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         assert_int_equal(oz_option_set(&entry, &o, pairs[i][0], pairs[i][1], "x", *state), OZ_OK);
         const oz_option *p = oz_option_find(&entry, pairs[i][0]);
@@ -110,7 +120,7 @@ static void refused(void **state, const char *name, const char *text, oz_status 
 static void messages_read_exactly(void **state)
 {
     refused(state, "damp_precent", "1", OZ_ERR_KEY, W " has no option \"damp_precent\"; nearest is \"damp\"");
-    assert_string_equal(oz_hint(), "options are: block, damp, order, keep, file, text, list, must, free_int");
+    assert_string_equal(oz_hint(), "options are: block, damp, order, keep, file, text, list, wide, must, free_int");
     refused(state, "zzzzzz", "1", OZ_ERR_KEY, W " has no option \"zzzzzz\"");
     refused(state, "block", "0", OZ_ERR_RANGE, W ": block must be 1 to 4096 columns, got 0");
     refused(state, "block", "4097", OZ_ERR_RANGE, W ": block must be 1 to 4096 columns, got 4097");

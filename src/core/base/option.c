@@ -88,7 +88,9 @@ static void real_text(double v, char *out, size_t size)
 {
     locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0), before = (locale_t)0;
     if (c) before = uselocale(c);
-    for (int digits = 1; digits <= 17; digits++) {
+    bool whole = v > -1e15 && v < 1e15 && v == (double)(long long)v;
+    if (whole) snprintf(out, size, "%lld", (long long)v);
+    for (int digits = 1; !whole && digits <= 17; digits++) {
         snprintf(out, size, "%.*g", digits, v);
         if (strtod(out, NULL) == v) break;
     }
