@@ -1,0 +1,2 @@
+/* list.h: the allocators, sorted by name. */
+#define OZ_ALLOCATORS(X) X(threshold)
