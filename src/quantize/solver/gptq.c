@@ -475,10 +475,26 @@ static oz_status check_request(const gptq_options *o, const oz_fmt *fmt, oz_mat 
     return OZ_OK;
 }
 
+/* oz_refit and the sweep must fit alike: a fit that is off for this linear is plain min-max (oz_refit). */
+static oz_status choose_fit(gptq_sweep *s)
+{
+    s->fit_type = s->fit->type;
+    s->fit_opt = s->fit->opt;
+    if (!s->fit->off) return OZ_OK;
+    int n;
+    const oz_fit_type *const *all = oz_fits(&n);
+    s->fit_type = NULL;
+    s->fit_opt = NULL;
+    for (int k = 0; k < n; k++)
+        if (strcmp(all[k]->entry.name, "minmax") == 0) s->fit_type = all[k];
+    return s->fit_type ? OZ_OK : oz_fail(OZ_ERR_UNSUPPORTED, NULL, "solver gptq: fit minmax is not built in");
+}
+
 static oz_status prepare(gptq_memory *g, const gptq_options *o, const oz_fmt *fmt, oz_mat w, const oz_stats *stats, oz_run *run)
 {
     gptq_sweep *s = &g->s;
     OZ_TRY(check_request(o, fmt, w, stats, s->ask));
+    OZ_TRY(choose_fit(s));
     OZ_TRY(oz_solution_new(s->out, fmt));
     OZ_TRY(dead_inputs(g, w, stats));
     if (!s->ask->member) OZ_TRY(fmt->type->init(fmt, &s->out->params));

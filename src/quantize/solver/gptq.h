@@ -27,6 +27,8 @@ typedef struct gptq_sweep {
     const gptq_options *opt;
     const oz_fmt *fmt;
     const oz_fit *fit;
+    const oz_fit_type *fit_type; /* fit's, or min-max where it is off */
+    const void *fit_opt;
     const oz_sweep *ask; /* never NULL */
     const oz_stats *stats;
     int64_t m, n, d;

@@ -98,8 +98,8 @@ static oz_status fit_local(strip *t, const gptq_group *g)
                         .mask = mask,
                         .mask_ld = words,
                         .stats = s->stats,
-                        .rng = {s->ask->seed, (uint64_t)((tile_r0 + k) * oz_fmt_tiles_c(g->fmt) + tile_c)}};
-        OZ_TRY(s->fit->type->fit(s->fit->opt, g->fmt, g->params, tile_r0 + k, tile_c, &in, t->work));
+                        .rng = {(uint64_t)(tile_r0 + k), (uint64_t)tile_c}};
+        OZ_TRY(s->fit_type->fit(s->fit_opt, g->fmt, g->params, tile_r0 + k, tile_c, &in, t->work));
     }
     oz_arena_rewind(t->work->arena, mark);
     return g->fmt->type->seal ? g->fmt->type->seal(g->fmt, g->params, tile_r0, ntr, tile_c, 1) : OZ_OK;
