@@ -95,7 +95,7 @@ static void formats_and_activations(void **state)
                                           "int6@128",     "int7.asym@row", "int4.zf@128", "int8.off@64",   "int4.mid@16", "int8.unit",
                                           "int4@2x64",    "int4@128:f32",  "gguf.q4_0",   "gguf.q4_1",     "gguf.q8_0",   "gguf.q5_0",
                                           "gguf.q5_1",    "f16",           "bf16",        "f32",           "int4@20"};
-    static const int64_t tokens[] = {1, 3, 5, 12, 13, 29};
+    static const int64_t tokens[] = {1, 3, 5, 12, 13, 29, 45};
     oz_pool *pool = *state;
     uint64_t s = 0;
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {

@@ -33,6 +33,13 @@ static oz_status tile(void *ctx, int64_t t0, int64_t t1, oz_work *work)
     return OZ_OK;
 }
 
+/* Tiles of nearly equal size, at most `most`, a multiple of 16: 576 columns are 2 x 288, not 512 + 64. */
+static int64_t even(int64_t n, int64_t most)
+{
+    int64_t tiles = (n + most - 1) / most;
+    return ((n + tiles - 1) / tiles + 15) / 16 * 16;
+}
+
 oz_status oz_gemm(oz_pool *pool, int ta, int tb, double alpha, oz_mat a, oz_mat b, double beta, oz_mat c)
 {
     int64_t m = ta ? a.cols : a.rows, k = ta ? a.rows : a.cols, k2 = tb ? b.cols : b.rows, n = tb ? b.rows : b.cols;
@@ -45,6 +52,8 @@ oz_status oz_gemm(oz_pool *pool, int ta, int tb, double alpha, oz_mat a, oz_mat 
         return oz_fail(OZ_ERR_SHAPE, NULL, "product with a dimension above %d", INT_MAX);
     product p = {ta, tb, (float)alpha, (float)beta, a, b, c, k, TILE_ROWS, TILE_COLS, 0};
     if (m <= 64) p.nt = TILE_COLS / 2; /* few tokens: only the outputs can be shared out */
+    p.nt = even(n, p.nt);
+    p.mt = even(m, p.mt);
     p.across = (n + p.nt - 1) / p.nt;
     return oz_pool_for(pool, (m + p.mt - 1) / p.mt * p.across, 1, tile, &p);
 }
