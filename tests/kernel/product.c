@@ -222,6 +222,47 @@ static void cells_are_counted(void **state)
     drop(&q);
 }
 
+/* Every allocation on the way fails once: the error comes back, nothing leaks (address sanitizer), nothing is half made. */
+static void failing_allocations(void **state)
+{
+    (void)state;
+#ifdef OUNCE_FAULTS
+    uint64_t s = 9;
+    made q;
+    make(&q, "int4.zf@32:f32", 40, 80, &s);
+    float x[5 * 80], y[5 * 40];
+    for (int i = 0; i < 5 * 80; i++) x[i] = next_normal(&s);
+    int64_t nth = 1;
+    for (int done = 0; !done; nth++) {
+        oz_tiles *t = NULL;
+        oz_qact *act = NULL;
+        int64_t run = 0;
+        product p = {NULL, NULL, &q.w, oz_mat_of(x, 5, 80), oz_mat_of(y, 5, 40)};
+        oz_fault_alloc(nth);
+        oz_status st = oz_tiles_new(&t, &q.w, NULL);
+        if (!st) st = oz_kernel_act_quant(&act, &acts[3], p.x, NULL, NULL);
+        if (!st) st = oz_qact_prepare(act, t, &run);
+        if (!st) st = oz_tiles_sums(t, run);
+        p.tiles = t;
+        p.q = act;
+        if (!st) st = oz_pool_for(NULL, 40, 16, piece, &p);
+        p.q = NULL;
+        if (!st) st = oz_pool_for(NULL, 40, 16, piece, &p);
+        p.tiles = NULL;
+        if (!st) st = oz_pool_for(NULL, 40, 16, piece, &p);
+        oz_fault_alloc(0);
+        done = !st;
+        if (st) assert_int_equal(st, OZ_ERR_NOMEM);
+        oz_qact_free(act);
+        oz_tiles_free(t);
+    }
+    assert_true(nth > 15);
+    drop(&q);
+#else
+    skip();
+#endif
+}
+
 static void times(void **state)
 {
     const char *which = getenv("OUNCE_TEST_TIMES");
@@ -299,6 +340,6 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(formats_and_activations), cmocka_unit_test(hand_examples),
-                                       cmocka_unit_test(cells_are_counted), cmocka_unit_test(times)};
+                                       cmocka_unit_test(cells_are_counted), cmocka_unit_test(failing_allocations), cmocka_unit_test(times)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -103,6 +103,30 @@ static void orthogonal_factor(void **state)
     assert_int_equal(oz_qr_orthogonal(NULL, 0, NULL), OZ_ERR_SHAPE);
 }
 
+static void failing_allocations(void **state)
+{
+    (void)state;
+#ifdef OUNCE_FAULTS
+    for (int nth = 1, done = 0; !done; nth++) {
+        double a[9] = {4, 1, 0, 0, 3, 1, 0, 0, 2}, q[9];
+        oz_array one = {0}, two = {0};
+        oz_fault_alloc(nth);
+        oz_status s = oz_qr_orthogonal(a, 3, q);
+        if (!s) s = oz_array_new(&one, "one", OZ_F64, 2, (int64_t[]){3, 3});
+        if (!s) s = oz_array_copy(&two, &one);
+        if (!s) s = oz_syrk_f64(NULL, 1, oz_mat_of((float[6]){1, 2, 3, 4, 5, 6}, 2, 3), oz_array_data(&two), 3);
+        oz_fault_alloc(0);
+        done = !s;
+        if (s) assert_int_equal(s, OZ_ERR_NOMEM);
+        assert_true(done ? nth > 7 : nth < 100);
+        oz_array_drop(&one);
+        oz_array_drop(&two);
+    }
+#else
+    skip();
+#endif
+}
+
 static int begin(void **state) { return (int)oz_pool_new((oz_pool **)state, 3); }
 static int end(void **state)
 {
@@ -113,6 +137,7 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(hand_example), cmocka_unit_test(factor_and_inverse),
-                                       cmocka_unit_test(refuses_what_is_not_positive), cmocka_unit_test(orthogonal_factor)};
+                                       cmocka_unit_test(refuses_what_is_not_positive), cmocka_unit_test(orthogonal_factor),
+                                       cmocka_unit_test(failing_allocations)};
     return cmocka_run_group_tests(tests, begin, end);
 }
