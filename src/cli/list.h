@@ -2,6 +2,9 @@
 #ifndef OUNCE_CLI_LIST_H
 #define OUNCE_CLI_LIST_H
 #define CLI_COMMANDS(X) \
+    X(compare)          \
+    X(eval)             \
     X(help)             \
-    X(machine)
+    X(machine)          \
+    X(quantize)
 #endif
