@@ -2,9 +2,11 @@
 #ifndef OUNCE_CLI_LIST_H
 #define OUNCE_CLI_LIST_H
 #define CLI_COMMANDS(X) \
+    X(bench)            \
     X(compare)          \
     X(eval)             \
     X(help)             \
     X(machine)          \
-    X(quantize)
+    X(quantize)         \
+    X(run)
 #endif
