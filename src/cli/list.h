@@ -6,6 +6,7 @@
     X(compare)          \
     X(eval)             \
     X(help)             \
+    X(info)             \
     X(machine)          \
     X(quantize)         \
     X(run)
