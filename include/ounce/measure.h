@@ -46,4 +46,12 @@ OZ_MUST oz_status oz_trial_run(oz_trial *);
 void oz_trial_close(oz_trial *);
 /* The result object of `quantize --json` without the attention list. */
 oz_node *oz_trial_node(const oz_trial *, oz_arena *);
+
+/* Checks of a finished model (`verify`). value <= limit is good unless at_least. */
+typedef struct oz_check { const char *name; bool ok, at_least; double value, limit; const char *message; } oz_check;
+typedef struct oz_checks { oz_check *check; int n; oz_arena *arena; } oz_checks;
+/* Values finite, sidecars in range, each stored linear's product on the path that runs against f32 on decoded weights. */
+OZ_MUST oz_status oz_verify_model(oz_checks *, const char *model, oz_run *);
+/* The transforms of MODEL folded into SOURCE with quantizers off leave its logits alone; with any one consumer skipped they do not. */
+OZ_MUST oz_status oz_verify_equivalence(oz_checks *, const char *model, const char *source, oz_run *);
 #endif

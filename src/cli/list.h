@@ -4,10 +4,12 @@
 #define CLI_COMMANDS(X) \
     X(bench)            \
     X(compare)          \
+    X(convert)          \
     X(eval)             \
     X(help)             \
     X(info)             \
     X(machine)          \
     X(quantize)         \
-    X(run)
+    X(run)              \
+    X(verify)
 #endif
