@@ -367,16 +367,10 @@ static oz_status put_vectors(target *g, oz_writer *out)
     }
     if (has_rope_factors(arch)) {
         int64_t n = arch->dims.rope.rotated / 2;
-        double *inv = oz_alloc((size_t)n, sizeof *inv);
         float *x = oz_alloc((size_t)n, sizeof *x);
-        oz_status s = inv && x ? OZ_OK : OZ_ERR_NOMEM;
-        if (!s) {
-            (void)oz_rope_frequencies(&arch->dims, arch->dims.context, inv);
-            for (int64_t i = 0; i < n; i++)
-                x[i] = (float)(pow(arch->dims.rope.base, -2.0 * (double)i / (double)arch->dims.rope.rotated) / inv[i]);
-            s = oz_writer_put(out, "rope_freqs.weight", x, (size_t)n * sizeof *x);
-        }
-        oz_free(inv);
+        bool present = false;
+        oz_status s = x ? oz_arch_rope_factors(arch, x, &present) : OZ_ERR_NOMEM;
+        if (!s) s = oz_writer_put(out, "rope_freqs.weight", x, (size_t)n * sizeof *x);
         oz_free(x);
         OZ_TRY(s);
     }

@@ -1,0 +1,29 @@
+/* model/arch/qwen3.c: Qwen3 (arXiv:2505.09388): every query and key head is normalized before rope; head_dim is free of hidden/heads.
+ * Shapes are letters of family.h. */
+#include "model/arch/family.h"
+
+static const oz_pattern pattern[] = {
+    {"q", "model.layers.%L.self_attn.q_proj", "blk.%L.attn_q", 'q', 'd', 0, OZ_PAT_LAYER | OZ_PAT_ROPE_Q, OZ_BIAS_ATTN},
+    {"k", "model.layers.%L.self_attn.k_proj", "blk.%L.attn_k", 'k', 'd', 0, OZ_PAT_LAYER | OZ_PAT_ROPE_K, OZ_BIAS_ATTN},
+    {"v", "model.layers.%L.self_attn.v_proj", "blk.%L.attn_v", 'k', 'd', 0, OZ_PAT_LAYER, OZ_BIAS_ATTN},
+    {"o", "model.layers.%L.self_attn.o_proj", "blk.%L.attn_output", 'd', 'q', 1, OZ_PAT_LAYER, OZ_BIAS_O},
+    {"gate", "model.layers.%L.mlp.gate_proj", "blk.%L.ffn_gate", 'f', 'd', 2, OZ_PAT_LAYER, OZ_BIAS_MLP},
+    {"up", "model.layers.%L.mlp.up_proj", "blk.%L.ffn_up", 'f', 'd', 2, OZ_PAT_LAYER, OZ_BIAS_MLP},
+    {"down", "model.layers.%L.mlp.down_proj", "blk.%L.ffn_down", 'd', 'f', 3, OZ_PAT_LAYER, OZ_BIAS_MLP},
+    {"attn_norm", "model.layers.%L.input_layernorm", "blk.%L.attn_norm", 'd', 0, 0, OZ_PAT_LAYER, 0},
+    {"q_norm", "model.layers.%L.self_attn.q_norm", "blk.%L.attn_q_norm", 'D', 0, 0, OZ_PAT_LAYER, 0},
+    {"k_norm", "model.layers.%L.self_attn.k_norm", "blk.%L.attn_k_norm", 'D', 0, 0, OZ_PAT_LAYER, 0},
+    {"mlp_norm", "model.layers.%L.post_attention_layernorm", "blk.%L.ffn_norm", 'd', 0, 0, OZ_PAT_LAYER, 0},
+    {"final_norm", "model.norm", "output_norm", 'd', 0, 0, 0, 0},
+    {"embed", "model.embed_tokens", "token_embd", 'V', 'd', 0, 0, 0},
+    {"head", "lm_head", "output", 'V', 'd', 0, OZ_PAT_TIED, 0},
+    {0}};
+
+const oz_family oz_family_qwen3 = {.name = "qwen3",
+                                   .brief = "Qwen3: a norm on each query and key head",
+                                   .hf_class = "Qwen3ForCausalLM",
+                                   .gguf = "qwen3",
+                                   .gguf_reads = true,
+                                   .qk_norm = true,
+                                   .window = OZ_WINDOW_USE,
+                                   .pattern = pattern};
