@@ -10,6 +10,5 @@
     X(info)             \
     X(machine)          \
     X(quantize)         \
-    X(run)              \
     X(verify)
 #endif

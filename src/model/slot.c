@@ -27,7 +27,7 @@ static oz_status load_sidecars(oz_slot *s, const oz_weights *w, const oz_spec *s
         side->a = oz_zalloc((size_t)n + 1, sizeof *side->a);
         if (!side->a) return OZ_ERR_NOMEM;
         for (int a = 0; a < n; a++) {
-            char name[384];
+            char name[1024];
             const oz_tensor *t;
             snprintf(name, sizeof name, "%s.%s.%s", s->lin.name, ss->type->entry.name, want[a].name);
             OZ_TRY(oz_ckpt_need(oz_weights_ckpt(w), name, &t));
