@@ -184,7 +184,8 @@ oz_status oz_tokenizer_put_added(oz_tokenizer *t, const oz_added *a, const char 
     oz_str form;
     oz_status status = oz_utf8_valid(s.s, s.n) < s.n ? OZ_OK : oz_normalize(t->norm, s.s, s.n, &buffer, &form);
     if (!status && buffer.s && form.s == buffer.s) {
-        char *copy = oz_arena_strndup(t->arena, form.s, form.n);
+        char *copy = oz_arena_alloc(t->arena, form.n + 1);
+        if (copy) memcpy(copy, form.s, form.n);
         if (copy)
             x->match = (oz_str){copy, form.n};
         else
