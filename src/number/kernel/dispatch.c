@@ -51,14 +51,19 @@ static _Atomic uint64_t calls[OZ_CELL_COUNT];
 
 void oz_kernel_count(oz_cell c, uint64_t n) { atomic_fetch_add_explicit(&calls[c], n, memory_order_relaxed); }
 
-oz_status oz_kernel_cells(oz_cell_info out[OZ_CELL_COUNT])
+const char *oz_cell_name(oz_cell c)
 {
     static const char *const name[OZ_CELL_COUNT] = {"dot b2",     "dot b4",    "dot b8",        "act range",    "act quantize", "rows b2",
                                                     "rows b4",    "rows b8",   "expand b2",     "expand b4",    "expand b8",    "dense f16",
                                                     "dense bf16", "dense f32", "attention dot", "attention mix"};
+    return (unsigned)c < OZ_CELL_COUNT ? name[c] : "unknown";
+}
+
+oz_status oz_kernel_cells(oz_cell_info out[OZ_CELL_COUNT])
+{
     const oz_kernels *k;
     OZ_TRY(oz_kernels_active(&k));
     for (int c = 0; c < OZ_CELL_COUNT; c++)
-        out[c] = (oz_cell_info){name[c], k->from[c], atomic_load_explicit(&calls[c], memory_order_relaxed)};
+        out[c] = (oz_cell_info){oz_cell_name((oz_cell)c), k->from[c], atomic_load_explicit(&calls[c], memory_order_relaxed)};
     return OZ_OK;
 }

@@ -143,17 +143,20 @@ typedef struct oz_cell_info {
 OZ_MUST oz_status oz_kernel_cells(oz_cell_info out[OZ_CELL_COUNT]);
 void oz_kernel_count(oz_cell, uint64_t calls); /* for callers that use a cell directly */
 
-/* Checks every active cell against the portable one: random codes, all codes at their maximum with activations of +-127 and -128, zeros;
- * 576 inputs (the last run is short) and one to twelve tokens.  `exact` cells must give the same bits, the others agree to `error` (largest
- * difference relative to the sum of magnitudes).  Fills times of one call of each, best of several; counts the calls. */
+const char *oz_cell_name(oz_cell);
+
+/* Checks every cell of the table for these levels against the portable one: random codes, all codes at their maximum with activations of
+ * +-127 and -128, zeros; 576 inputs (the last run is short) and one to twelve tokens.  `exact` cells must give the same bits, the others
+ * agree to `error` (largest difference relative to the largest value).  Times are of one call, best of `repeats` (0: none); every call is
+ * counted. */
 typedef struct oz_cell_check {
     const char *name;
-    oz_isa isa;
+    oz_isa isa; /* whose file the cell is from; OZ_ISA_PORTABLE: it is the definition */
     bool exact, ok;
     double error, seconds, portable_seconds, bytes, ops;
-    int cases;
+    uint64_t calls;
 } oz_cell_check;
-OZ_MUST oz_status oz_kernels_verify(oz_cell_check out[OZ_CELL_COUNT], int repeats /* 0: no times */);
+OZ_MUST oz_status oz_kernels_verify(uint32_t isa, oz_cell_check out[OZ_CELL_COUNT], int repeats);
 
 /* ---- tiled weights ------------------------------------------------------------------------------------------------------------ */
 typedef struct oz_tiles {

@@ -1,4 +1,5 @@
-/* number/kernel/verify.c: the cells in use against the portable definition, on inputs biased towards the ends (`ounce bench kernels
+/* number/kernel/verify.c: the cells of a set of levels against the portable definition, on inputs biased towards the ends (`ounce bench
+ * kernels
  * --verify`).  The tests of tests/kernel check more shapes and guard pages; this is what a user can run on any machine. */
 #include "number/kernel/cells.h"
 
@@ -174,28 +175,24 @@ static double best_time(const oz_kernels *k, oz_cell c, inputs *v, int mt, int r
     return best;
 }
 
-oz_status oz_kernels_verify(oz_cell_check out[OZ_CELL_COUNT], int repeats)
+oz_status oz_kernels_verify(uint32_t isa, oz_cell_check out[OZ_CELL_COUNT], int repeats)
 {
-    oz_cell_info info[OZ_CELL_COUNT];
-    oz_kernels portable;
-    const oz_kernels *active;
-    OZ_TRY(oz_kernels_active(&active));
-    OZ_TRY(oz_kernel_cells(info));
+    oz_kernels portable, checked, *active = &checked;
+    oz_kernels_fill(active, isa);
     oz_cells_portable(&portable);
     inputs *v = oz_alloc_aligned(sizeof *v, 64);
     if (!v) return OZ_ERR_NOMEM;
     for (int c = 0; c < OZ_CELL_COUNT; c++) {
         bool exact = c < OZ_CELL_ROWS2 || (c >= OZ_CELL_EXPAND2 && c <= OZ_CELL_EXPAND8);
-        out[c] = (oz_cell_check){.name = info[c].name, .isa = info[c].isa, .exact = exact, .ok = true};
+        out[c] = (oz_cell_check){.name = oz_cell_name((oz_cell)c), .isa = active->from[c], .exact = exact, .ok = true};
         int width = c <= OZ_CELL_DOT8 ? c - OZ_CELL_DOT2 : c >= OZ_CELL_ROWS2 && c <= OZ_CELL_ROWS8 ? c - OZ_CELL_ROWS2 : OZ_TILE_4;
         for (int kind = 0; kind < FILLS; kind++)
-            for (int mt = 1; mt <= TOKENS; mt++, out[c].cases++) {
+            for (int mt = 1; mt <= TOKENS; mt++, out[c].calls++) {
                 fill(v, kind, width, mt);
                 memset(v->out, 0, sizeof v->out);
                 memset(v->q, 0, sizeof v->q);
                 int n = call(&portable, (oz_cell)c, v, 0, mt, kind);
                 call(active, (oz_cell)c, v, 1, mt, kind);
-                oz_kernel_count((oz_cell)c, 1);
                 if (exact)
                     out[c].ok = out[c].ok && !memcmp(v->out[0], v->out[1], sizeof v->out[0]) && !memcmp(v->q[0], v->q[1], sizeof v->q[0]);
                 double most = 1e-30, apart = 0;
@@ -214,8 +211,9 @@ oz_status oz_kernels_verify(oz_cell_check out[OZ_CELL_COUNT], int repeats)
         if (repeats > 0) {
             out[c].seconds = best_time(active, (oz_cell)c, v, mt, repeats);
             out[c].portable_seconds = best_time(&portable, (oz_cell)c, v, mt, repeats);
-            oz_kernel_count((oz_cell)c, 16 * (uint64_t)repeats);
+            out[c].calls += 16 * (uint64_t)repeats;
         }
+        oz_kernel_count((oz_cell)c, out[c].calls);
     }
     oz_free(v);
     return OZ_OK;
