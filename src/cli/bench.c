@@ -1,5 +1,5 @@
 /* bench.c: `ounce bench MODEL`: prompt and generation speed, medians and spread, against the measured bandwidth. */
-#include "cli/cli.h"
+#include "cli/bench_kernels.h"
 #include "ounce/model.h"
 
 #include <stdlib.h>
@@ -7,46 +7,50 @@
 
 typedef struct bench_options {
     int prompt, generate, repeat, depth;
+    bool verify, count;
 } bench_options;
 
 #define AT(f) offsetof(bench_options, f)
-static const oz_option options[] = {{.name = "prompt",
-                                     .type = OZ_INT,
-                                     .at = AT(prompt),
-                                     .init = 512,
-                                     .min = 1,
-                                     .max = 1e6,
-                                     .word = "p",
-                                     .unit = "tokens",
-                                     .brief = "length of the prompt"},
-                                    {.name = "generate",
-                                     .type = OZ_INT,
-                                     .at = AT(generate),
-                                     .init = 64,
-                                     .min = 1,
-                                     .max = 1e6,
-                                     .word = "n",
-                                     .unit = "tokens",
-                                     .brief = "tokens generated one at a time"},
-                                    {.name = "repeat",
-                                     .type = OZ_INT,
-                                     .at = AT(repeat),
-                                     .init = 5,
-                                     .min = 1,
-                                     .max = 1000,
-                                     .word = "r",
-                                     .unit = "times",
-                                     .brief = "repetitions, after one that is not counted"},
-                                    {.name = "depth",
-                                     .type = OZ_INT,
-                                     .at = AT(depth),
-                                     .init = 0,
-                                     .min = 0,
-                                     .max = 1e6,
-                                     .word = "d",
-                                     .unit = "tokens",
-                                     .brief = "tokens in the session before either is timed"},
-                                    {0}};
+static const oz_option options[] = {
+    {.name = "prompt",
+     .type = OZ_INT,
+     .at = AT(prompt),
+     .init = 512,
+     .min = 1,
+     .max = 1e6,
+     .word = "p",
+     .unit = "tokens",
+     .brief = "length of the prompt"},
+    {.name = "generate",
+     .type = OZ_INT,
+     .at = AT(generate),
+     .init = 64,
+     .min = 1,
+     .max = 1e6,
+     .word = "n",
+     .unit = "tokens",
+     .brief = "tokens generated one at a time"},
+    {.name = "repeat",
+     .type = OZ_INT,
+     .at = AT(repeat),
+     .init = 5,
+     .min = 1,
+     .max = 1000,
+     .word = "r",
+     .unit = "times",
+     .brief = "repetitions, after one that is not counted"},
+    {.name = "depth",
+     .type = OZ_INT,
+     .at = AT(depth),
+     .init = 0,
+     .min = 0,
+     .max = 1e6,
+     .word = "d",
+     .unit = "tokens",
+     .brief = "tokens in the session before either is timed"},
+    {.name = "verify", .type = OZ_FLAG, .at = AT(verify), .brief = "kernels: fail when one differs from the portable definition"},
+    {.name = "count", .type = OZ_FLAG, .at = AT(count), .brief = "kernels: print how often each was called"},
+    {0}};
 
 enum { MOST = 1000 };
 typedef struct times {
@@ -152,6 +156,9 @@ static int report(cli *c, times *prompt, times *generate, double bytes, const oz
 static int run(cli *c)
 {
     const bench_options *o = c->opt;
+    uint32_t isa;
+    if (!strcmp(c->arg[0], "kernels")) return cli_bench_kernels(c, o->verify, o->count);
+    if (oz_isa_active(&isa)) return cli_failed(c, OZ_ERR_UNSUPPORTED);
     oz_model *m = NULL;
     oz_model_options mo = OZ_MODEL_OPTIONS_INIT;
     oz_peaks peaks = {0};
@@ -181,19 +188,25 @@ static int run(cli *c)
     return status;
 }
 
-const cli_command cli_bench = {.entry = {.kind = "command",
-                                         .name = "bench",
-                                         .brief = "prompt and generation speed",
-                                         .options = options,
-                                         .options_size = sizeof(bench_options)},
-                               .usage = "MODEL",
-                               .min_args = 1,
-                               .max_args = 1,
-                               .takes = CLI_WORK,
-                               .details = "Times a prompt of random tokens in one step, then tokens one at a time, as other engines' "
-                                          "benchmarks do. Medians; the machine may be shared.",
-                               .json = "prompt    {tokens, tok_s {median, min, max}}\n"
-                                       "generate  {tokens, tok_s, depth, bytes_per_token, bandwidth_fraction}\n"
-                                       "machine   {cpu, threads, read_gbs, f32_gflops}",
-                               .examples = "ounce bench model-4bit\nounce bench model.gguf -p 128 -n 32 -r 3 --json",
-                               .run = run};
+const cli_command cli_bench = {
+    .entry = {.kind = "command",
+              .name = "bench",
+              .brief = "prompt and generation speed",
+              .options = options,
+              .options_size = sizeof(bench_options)},
+    .usage = "MODEL | kernels",
+    .min_args = 1,
+    .max_args = 1,
+    .takes = CLI_WORK | CLI_ANY_ISA,
+    .details = "Times a prompt of random tokens in one step, then tokens one at a time, as other engines' "
+               "benchmarks do. Medians; the machine may be shared.\n\n"
+               "`ounce bench kernels` times every kernel of every instruction-set level of this CPU (OUNCE_ISA=LEVEL: of that "
+               "one) on one tile of 16 rows and compares it with the portable definition: integers and codes must be the same "
+               "bits. A directory of that name is ./kernels.",
+    .json = "prompt    {tokens, tok_s {median, min, max}}\n"
+            "generate  {tokens, tok_s, depth, bytes_per_token, bandwidth_fraction}\n"
+            "machine   {cpu, threads, read_gbs, f32_gflops}\n"
+            "kernels   [{level, cell, from, ok, exact, error, calls, seconds, portable_seconds, bytes, operations}]: bench kernels\n"
+            "not_supported  levels this CPU lacks: bench kernels",
+    .examples = "ounce bench model-4bit\nounce bench model.gguf -p 128 -n 32 -r 3 --json\nounce bench kernels --verify --count",
+    .run = run};
