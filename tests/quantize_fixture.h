@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include "ounce/quantize.h"
 
-#define OK(e) assert_int_equal((e), OZ_OK)
+#define OK(e)           assert_int_equal((e), OZ_OK)
 #define NEAR(a, b, eps) assert_true(fabs((double)(a) - (double)(b)) <= (eps))
 
 typedef struct grid_options {

@@ -53,7 +53,7 @@ oz_status oz_map_apply(const oz_map *m, oz_map_dir dir, oz_mat x, oz_mat y, oz_w
     if (m->kind != OZ_MAP_DIAG && m->kind != OZ_MAP_SHIFT && m->kind != OZ_MAP_PERM && m->kind != OZ_MAP_DENSE && m->kind != OZ_MAP_BLOCKS)
         return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "maps of kind %s are not built yet", name_of(m));
     if (m->kind == OZ_MAP_SHIFT && (dir == OZ_MAP_T || dir == OZ_MAP_INV_T))
-        return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "a shift map has no transpose");
+        return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "a %s map has no transpose", name_of(m));
     OZ_TRY(check(m, dir, x, y));
     bool inverse = dir == OZ_MAP_INV || dir == OZ_MAP_INV_T, transposed = dir == OZ_MAP_T || dir == OZ_MAP_INV_T;
     int64_t n = x.cols;

@@ -8,7 +8,8 @@ oz_status oz_calib_new(oz_calib **out, int64_t n, uint32_t wants, int64_t tokens
     *out = NULL;
     if (n < 1) return oz_fail(OZ_ERR_SHAPE, NULL, "statistics of a site with %lld inputs: at least 1 is needed", (long long)n);
     if (wants & (OZ_WANT_GRAD2 | OZ_WANT_OUT_GRAD))
-        return oz_fail(OZ_ERR_UNSUPPORTED, "choose a technique that needs no gradients", "statistics of gradients are not collected");
+        return oz_fail(OZ_ERR_UNSUPPORTED, "choose a technique that needs no gradients",
+                       "statistics of gradients are not collected (wanted of %lld inputs)", (long long)n);
     if (skip_first < 0 || length < 0 || (length > 0 && skip_first >= length))
         return oz_fail(OZ_ERR_RANGE, NULL, "skip_first is %d of samples of %lld tokens: nothing would be left", skip_first,
                        (long long)length);

@@ -78,8 +78,8 @@ oz_status oz_refit(const oz_fmt *f, oz_params *p, const oz_fit *fit, oz_mat w, i
     int64_t pc = f->shape.prm_c;
     const char *why = f->spec && fit->type->refuses ? fit->type->refuses(f->spec, fit->opt) : NULL;
     if (why || !(f->shape.flags & OZ_FMT_PROJECT))
-        return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "fit %s cannot serve %s%s%s", fit->type->entry.name, f->spec ? f->spec->text : "this format",
-                       why ? ": " : "", why ? why : "");
+        return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "fit %s cannot serve %s%s%s", fit->type->entry.name,
+                       f->spec ? f->spec->text : "this format", why ? ": " : "", why ? why : "");
     if (w.rows != f->m || col0 < 0 || col0 % pc || col0 + w.cols > f->n || (w.cols % pc && col0 + w.cols != f->n))
         return oz_fail(OZ_ERR_SHAPE, NULL, "fit of columns %lld to %lld, %lld rows, in %s of a %lld x %lld matrix", (long long)col0,
                        (long long)(col0 + w.cols), (long long)w.rows, f->spec->text, (long long)f->m, (long long)f->n);
