@@ -49,7 +49,7 @@ static inline oz_mat oz_mat_cols(oz_mat a, int64_t j0, int64_t n) { return (oz_m
 static inline oz_mat oz_mat_rows(oz_mat a, int64_t i0, int64_t m) { return (oz_mat){a.p + i0 * a.ld, m, a.cols, a.ld}; }
 
 /* C = alpha op(A) op(B) + beta C; op is the transpose where ta / tb is non-zero.  Blocked over the pool in a way that does not
- * depend on the thread count; serial OpenBLAS below.  The only door to BLAS. */
+ * depend on the thread count; OpenBLAS below, one thread a call.  The only door to BLAS. */
 OZ_MUST oz_status oz_gemm(oz_pool *, int ta, int tb, double alpha, oz_mat a, oz_mat b, double beta, oz_mat c);
 /* H += alpha XᵀX, X f32 [tokens x n], H f64 [n x n], upper triangle only; f32 products a chunk of <= 2048 tokens, sums in f64. */
 OZ_MUST oz_status oz_syrk_f64(oz_pool *, double alpha, oz_mat x, double *h, int64_t n);

@@ -3,6 +3,7 @@
  * R is found from the last block to the first, the mirror image of the usual factorization:
  *     R_kk from H_kk = R_kk R_kkᵀ;   R_ik = H_ik R_kk^-T for i < k;   H_ij -= R_ik R_jkᵀ for i <= j < k.
  * The updates are cut into fixed tiles over the pool: the bits do not depend on the number of threads. */
+#include "core/tensor/blas.h"
 #include "ounce/tensor.h"
 
 #include <cblas.h>
@@ -91,6 +92,7 @@ static oz_status invert(void *ctx, int64_t t0, int64_t t1, oz_work *work)
 oz_status oz_chol_upper_inv(oz_pool *pool, const double *h, int64_t n, double *r, double *u)
 {
     if (n <= 0 || n > INT_MAX) return oz_fail(OZ_ERR_SHAPE, NULL, "Cholesky factor of a matrix of %" PRId64 " rows", n);
+    oz_blas_ready();
     if (r != h) memcpy(r, h, sizeof(double) * (size_t)n * (size_t)n);
     for (int64_t k0 = (n - 1) / BLOCK * BLOCK; k0 >= 0; k0 -= BLOCK) {
         step s = {r, n, k0, n - k0 < BLOCK ? n - k0 : BLOCK};

@@ -1,5 +1,6 @@
-/* gemm.c: dense products over the pool, serial OpenBLAS below.  The result is cut into tiles whose size depends on the shapes
+/* gemm.c: dense products over the pool, OpenBLAS below, one thread a call.  The result is cut into tiles whose size depends on the shapes
  * alone, each tile is one BLAS call, so every element is the same bits whatever the number of threads. */
+#include "core/tensor/blas.h"
 #include "ounce/tensor.h"
 
 #include <cblas.h>
@@ -48,6 +49,7 @@ oz_status oz_gemm(oz_pool *pool, int ta, int tb, double alpha, oz_mat a, oz_mat 
                        "product of [%" PRId64 " x %" PRId64 "] and [%" PRId64 " x %" PRId64 "] into [%" PRId64 " x %" PRId64 "]", m, k, k2,
                        n, c.rows, c.cols);
     if (m <= 0 || n <= 0) return OZ_OK;
+    oz_blas_ready();
     if (k > INT_MAX || a.ld > INT_MAX || b.ld > INT_MAX || c.ld > INT_MAX)
         return oz_fail(OZ_ERR_SHAPE, NULL, "product with a dimension above %d", INT_MAX);
     product p = {ta, tb, (float)alpha, (float)beta, a, b, c, k, TILE_ROWS, TILE_COLS, 0};
@@ -100,6 +102,7 @@ oz_status oz_syrk_f64(oz_pool *pool, double alpha, oz_mat x, double *h, int64_t 
 {
     if (x.cols != n) return oz_fail(OZ_ERR_SHAPE, NULL, "second moments of %" PRId64 " features into a matrix for %" PRId64, x.cols, n);
     if (x.ld > INT_MAX) return oz_fail(OZ_ERR_SHAPE, NULL, "product with a dimension above %d", INT_MAX);
+    oz_blas_ready();
     gram g = {alpha, x, h, n, (n + GRAM_TILE - 1) / GRAM_TILE};
     return oz_pool_for(pool, g.across * (g.across + 1) / 2, 1, gram_tile, &g);
 }
