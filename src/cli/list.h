@@ -10,5 +10,6 @@
     X(info)                                                                                                                                \
     X(machine)                                                                                                                             \
     X(quantize)                                                                                                                            \
+    X(run)                                                                                                                                 \
     X(verify)
 #endif

@@ -156,7 +156,7 @@ static oz_status transforms(oz_job *j, int layer, bool *ref_written)
     const oz_recipe *r = j->plan->recipe;
     const oz_arch *arch = j->plan->arch;
     transform_wants t = {j, layer};
-    int64_t keep = 8192 / j->length < 1 ? j->length : 8192 / j->length * j->length;
+    int64_t keep = j->length < 1 ? 0 : j->length >= 8192 ? j->length : 8192 / j->length * j->length;
     oz_capture c = {.plan = j->plan,
                     .wants = wants_for_transforms,
                     .ctx = &t,
