@@ -103,6 +103,7 @@ oz_status oz_template_render(const oz_template *t, const oz_node *vars, char **t
     if (!s) s = oz_t_body(&r, t->root);
     if (!s) s = oz_t_step(&r); /* the bounds once more, for what was printed last */
     oz_arena_free(r.arena);
+    if (s == OZ_ERR_NOMEM && r.full) s = OZ_ERR_RANGE; /* its own bound, not the machine's */
     if (s) {
         oz_free(out.s);
         return s;

@@ -165,6 +165,7 @@ typedef struct t_run {
     const char *file;
     oz_arena *arena;
     size_t memory;
+    bool full; /* memory reached its bound */
     int64_t steps;
     int depth, line, loops;
     oz_sb *out;

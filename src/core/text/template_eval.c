@@ -19,6 +19,7 @@ oz_status oz_t_fail(t_run *r, oz_status status, const char *fmt, ...)
 void *oz_t_alloc(t_run *r, size_t bytes)
 {
     if (bytes > OZ_T_MEMORY_MAX || r->memory + bytes + 64 > OZ_T_MEMORY_MAX) {
+        r->full = true;
         oz_t_fail(r, OZ_ERR_RANGE, "its values need more than %d bytes", OZ_T_MEMORY_MAX);
         return NULL;
     }
