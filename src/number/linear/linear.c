@@ -1,9 +1,14 @@
 /* number/linear/linear.c: a linear in memory, and the one way its product is computed.
  *
  * Order: in-maps (made once per site, kept in the memo by map id) -> activation format (kept by format) -> product with the weights ->
- * sidecars and out-maps in their places -> bias.  Weights and activations that are both integers multiply as integers (int_rows.c);
- * everything else, and --compute exact, decodes panels of rows to f32 and multiplies those.  A panel is PANEL rows by TOKENS tokens
- * whatever the number of threads, so results do not depend on it. */
+ * sidecars and out-maps in their places -> bias.  What multiplies (choose):
+ *     tiles, integer   codes and activations are integers: the kernels, on a layout made at the first product (oz_linear.layout)
+ *     rows, integer    the same in portable loops (int_rows.c), for groups that the layout does not take
+ *     tiles, f32       integer codes, f32 activations: the kernels
+ *     panel            plain f32, f16 and bf16 matrices in their own type
+ *     exact            --compute exact and all other formats: panels of rows decoded to f32 by the format's own definition, one BLAS
+ * product Integer products and exact ones do not depend on the other tokens of the call; the f32 kernels take another way for many tokens
+ * than for few, and agree to rounding.  Nothing depends on the number of threads: pieces of work depend on shapes alone. */
 #include "number/linear/linear_internal.h"
 
 #include <math.h>
@@ -18,6 +23,7 @@
 /* ---- life ---- */
 void oz_linear_drop(oz_linear *l)
 {
+    oz_tiles_free(l->layout);
     if (l->owns) {
         for (int i = 0; i < l->nw; i++) oz_packed_drop(&l->w[i]);
         oz_free(l->w);
@@ -74,13 +80,14 @@ static oz_status map_tokens(void *ctx, int64_t i0, int64_t i1, oz_work *work)
     return oz_map_apply(j->map, OZ_MAP_FWD, oz_mat_rows(j->x, i0, i1 - i0), oz_mat_rows(j->y, i0, i1 - i0), work);
 }
 
-static uint64_t act_key(const oz_act *a, uint64_t chain, bool codes)
+typedef enum { WAY_EXACT, WAY_PANEL, WAY_TILES_F32, WAY_INT_ROWS, WAY_INT_TILES } way;
+static uint64_t act_key(const oz_act *a, uint64_t chain, int kind)
 {
     struct {
         float clip, lo, hi;
         int32_t group;
-        uint8_t bits, asym, is_static, codes;
-    } k = {a->clip, a->range_lo, a->range_hi, a->group, a->bits, a->asym, a->is_static, codes};
+        uint8_t bits, asym, is_static, kind;
+    } k = {a->clip, a->range_lo, a->range_hi, a->group, a->bits, a->asym, a->is_static, (uint8_t)kind};
     return oz_hash64(&k, sizeof k, chain);
 }
 
@@ -90,7 +97,7 @@ static oz_status check_finite(oz_mat x, const char *linear)
         float zero = 0;
         for (int64_t j = 0; j < x.cols; j++) zero += x.p[t * x.ld + j] * 0.0f;
         if (zero != 0 || zero != zero)
-            return oz_fail(OZ_ERR_NUMERIC, NULL, "%s: the input of token %lld is not finite", linear, (long long)t);
+            return oz_fail(OZ_ERR_NUMERIC, NULL, "%s: input of a product is not finite at token %lld", linear, (long long)t);
     }
     return OZ_OK;
 }
@@ -98,13 +105,14 @@ static oz_status check_finite(oz_mat x, const char *linear)
 /* ---- one call ---- */
 typedef struct product {
     const oz_linear *l;
-    bool integer;
+    way way;
+    oz_tiles *tiles;
     oz_mat stage[MOST_MAPS + 1]; /* x after that many in-maps */
     oz_mat x;                    /* what the product reads, f32 */
-    const oz_form *form;         /* or as integers */
+    const oz_form *form;         /* or as integers, plain or in the order of the kernels */
     oz_mat z;                    /* product, before out-maps */
     float *z_own;
-    int64_t tasks, across; /* panels a block of tokens */
+    int64_t tasks, across, grain; /* pieces of `grain` rows; across: a block of tokens */
 } product;
 typedef struct call {
     product p[MOST_LINEARS];
@@ -112,10 +120,30 @@ typedef struct call {
     int64_t tokens;
 } call;
 
-static bool integer_path(const oz_linear *l, const oz_apply *opt)
+/* The layout is made at the first product that wants it; a race leaves one of two equal layouts. */
+static oz_status tiles_of(const oz_linear *l, oz_pool *pool, oz_tiles **out)
 {
+    void **at = (void **)(uintptr_t)&l->layout, *have = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    if (!have) {
+        oz_tiles *made;
+        OZ_TRY(oz_tiles_new(&made, &l->w[0], pool));
+        if (__atomic_compare_exchange_n(at, &have, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            have = made;
+        else
+            oz_tiles_free(made);
+    }
+    *out = have;
+    return OZ_OK;
+}
+
+static way choose(const oz_linear *l, bool exact)
+{
+    const oz_fmt *f = &l->w[0].fmt;
     oz_affine a;
-    return l->act.kind == 1 && !(opt && opt->exact) && oz_affine_of(&l->w[0].fmt, &a);
+    if (exact) return WAY_EXACT;
+    if (l->act.kind && oz_affine_of(f, &a)) return oz_tiles_possible(f) && oz_qact_possible(&l->act, f->n) ? WAY_INT_TILES : WAY_INT_ROWS;
+    if (oz_tiles_possible(f)) return WAY_TILES_F32;
+    return f->type->flags & OZ_FMT_FLOAT ? WAY_PANEL : WAY_EXACT; /* decoded all the same: then independently of other tokens */
 }
 
 /* Rows of an expert out of all tokens; key names them. */
@@ -124,39 +152,52 @@ static oz_status gather(oz_mat *x, oz_memo *memo, const oz_apply *opt, uint64_t 
     oz_form *f;
     bool fresh;
     if (!opt || !opt->rows) return OZ_OK;
-    OZ_TRY(oz_memo_form(memo, key, opt->nrows, x->cols, false, 0, &f, &fresh));
+    OZ_TRY(oz_memo_form(memo, key, opt->nrows, x->cols, OZ_FORM_F32, 0, &f, &fresh));
     for (int i = 0; fresh && i < opt->nrows; i++) memcpy(f->x + i * x->cols, x->p + opt->rows[i] * x->ld, sizeof *f->x * (size_t)x->cols);
     *x = oz_mat_of(f->x, opt->nrows, x->cols);
     return OZ_OK;
 }
 
-/* The input in the linear's activation format: codes for the integer product, else rounded f32. */
-static oz_status activate(product *p, oz_memo *memo, uint64_t key, const oz_apply *opt)
+/* The input in the linear's activation format: codes for an integer product, else rounded f32. */
+static oz_status make_form(const product *p, oz_form *f, const oz_apply *opt, oz_pool *pool)
 {
     const oz_act *act = &p->l->act;
     oz_mat x = p->x;
+    int64_t *saturated = opt ? opt->saturated : NULL;
+    if (p->way == WAY_INT_TILES) {
+        oz_status s = oz_kernel_act_quant(&f->q, act, x, saturated, pool);
+        return s ? oz_fail_in(s, "%s", p->l->name) : OZ_OK;
+    }
+    OZ_TRY(check_finite(x, p->l->name));
+    if (p->way == WAY_INT_ROWS) {
+        oz_act_codes(act, x, f->code, f->scale, saturated);
+        return OZ_OK;
+    }
+    for (int64_t t = 0; t < x.rows; t++) memcpy(f->x + t * x.cols, x.p + t * x.ld, sizeof(float) * (size_t)x.cols);
+    oz_act_fake(act, oz_mat_of(f->x, x.rows, x.cols), saturated);
+    return OZ_OK;
+}
+
+static oz_status activate(product *p, oz_memo *memo, uint64_t chain, const oz_apply *opt, oz_pool *pool)
+{
+    oz_mat x = p->x;
     oz_form *f;
     bool fresh;
-    int64_t run = oz_act_run(act, x.cols), runs = (x.cols + run - 1) / run, *saturated = opt ? opt->saturated : NULL;
-    OZ_TRY(oz_memo_form(memo, key, x.rows, x.cols, p->integer, runs, &f, &fresh));
-    if (fresh) {
-        oz_status s = check_finite(x, p->l->name);
-        if (s) {
-            f->used = false;
-            return s;
-        }
-        if (p->integer)
-            oz_act_codes(act, x, f->code, f->scale, saturated);
-        else {
-            for (int64_t t = 0; t < x.rows; t++) memcpy(f->x + t * x.cols, x.p + t * x.ld, sizeof(float) * (size_t)x.cols);
-            oz_act_fake(act, oz_mat_of(f->x, x.rows, x.cols), saturated);
-        }
+    int64_t run = oz_act_run(&p->l->act, x.cols), runs = (x.cols + run - 1) / run, flush;
+    oz_form_kind kind = p->way == WAY_INT_TILES ? OZ_FORM_KERNEL : p->way == WAY_INT_ROWS ? OZ_FORM_CODES : OZ_FORM_F32;
+    OZ_TRY(oz_memo_form(memo, act_key(&p->l->act, chain, kind), x.rows, x.cols, kind, runs, &f, &fresh));
+    oz_status s = fresh ? make_form(p, f, opt, pool) : OZ_OK;
+    if (s) {
+        f->used = false;
+        return s;
     }
-    if (p->integer)
-        p->form = f;
-    else
-        p->x = oz_mat_of(f->x, x.rows, x.cols);
-    return OZ_OK;
+    p->form = f;
+    if (kind == OZ_FORM_F32) p->x = oz_mat_of(f->x, x.rows, x.cols);
+    if (kind != OZ_FORM_KERNEL) return OZ_OK;
+    OZ_TRY(oz_qact_prepare(f->q, p->tiles, &flush));
+    if (flush) return p->l->act.asym ? oz_tiles_sums(p->tiles, flush) : OZ_OK;
+    p->way = WAY_INT_ROWS; /* groups of weights and activations that do not fit into one another */
+    return activate(p, memo, chain, opt ? &(oz_apply){.rows = opt->rows, .nrows = opt->nrows} : NULL, pool);
 }
 
 static oz_status prepare(product *p, const oz_linear *l, oz_input *in, oz_memo *memo, const oz_apply *opt, oz_pool *pool)
@@ -176,7 +217,7 @@ static oz_status prepare(product *p, const oz_linear *l, oz_input *in, oz_memo *
         oz_form *f;
         bool fresh;
         chain = oz_hash64(&l->in_map[i].id, sizeof l->in_map[i].id, chain + 1);
-        OZ_TRY(oz_memo_form(memo, chain, x.rows, l->in_map[i].out, false, 0, &f, &fresh));
+        OZ_TRY(oz_memo_form(memo, chain, x.rows, l->in_map[i].out, OZ_FORM_F32, 0, &f, &fresh));
         oz_mat y = oz_mat_of(f->x, x.rows, l->in_map[i].out);
         map_job job = {&l->in_map[i], x, y};
         if (fresh) {
@@ -190,7 +231,8 @@ static oz_status prepare(product *p, const oz_linear *l, oz_input *in, oz_memo *
     }
     if (x.cols != l->w[0].fmt.n)
         return oz_fail(OZ_ERR_SHAPE, NULL, "%s takes %lld inputs, got %lld", l->name, (long long)l->w[0].fmt.n, (long long)x.cols);
-    p->integer = integer_path(l, opt);
+    p->way = choose(l, opt && opt->exact);
+    if (p->way == WAY_INT_TILES || p->way == WAY_TILES_F32) OZ_TRY(tiles_of(l, pool, &p->tiles));
     uint64_t some = opt && opt->rows ? oz_hash64(opt->rows, sizeof *opt->rows * (size_t)opt->nrows, 7) : 0;
     for (int i = 0; i <= l->nin; i++) { /* the product reads the last, sidecars may read others */
         bool wanted = i == l->nin;
@@ -199,7 +241,7 @@ static oz_status prepare(product *p, const oz_linear *l, oz_input *in, oz_memo *
     }
     p->x = p->stage[l->nin];
     if (!l->act.kind) return OZ_OK;
-    return activate(p, memo, act_key(&l->act, chain ^ some, p->integer), opt);
+    return activate(p, memo, chain ^ some, opt, pool);
 }
 
 /* x [tokens x k] times 128 decoded rows.  OpenBLAS takes another way for small products, which rounds differently, so tokens are padded to
@@ -225,18 +267,29 @@ static oz_status product_f32(oz_mat x, oz_mat panel, oz_mat y, oz_work *work)
     return OZ_OK;
 }
 
-static oz_status panel(const product *p, int64_t task, oz_work *work)
+static oz_status piece(const product *p, int64_t task, oz_work *work)
 {
     const oz_packed *w = &p->l->w[0];
-    int64_t r0 = task % p->across * PANEL, t0 = task / p->across * TOKENS;
-    int64_t rows = w->fmt.m - r0 < PANEL ? w->fmt.m - r0 : PANEL, tokens = p->z.rows - t0 < TOKENS ? p->z.rows - t0 : TOKENS;
-    oz_mat y = oz_mat_cols(oz_mat_rows(p->z, t0, tokens), r0, rows);
-    if (p->integer) return oz_int_rows(w, &p->l->act, p->form, r0, r0 + rows, t0, t0 + tokens, y, work);
+    int64_t r0 = task % p->across * p->grain, t0 = task / p->across * TOKENS;
+    int64_t r1 = w->fmt.m < r0 + p->grain ? w->fmt.m : r0 + p->grain, t1 = p->z.rows < t0 + TOKENS ? p->z.rows : t0 + TOKENS;
+    oz_mat y = oz_mat_cols(oz_mat_rows(p->z, t0, t1 - t0), r0, r1 - r0);
+    switch (p->way) {
+    case WAY_INT_TILES:
+        return oz_kernel_int(p->tiles, p->form->q, r0, r1, p->z, work);
+    case WAY_TILES_F32:
+        return oz_kernel_f32(p->tiles, p->x, r0, r1, p->z, work);
+    case WAY_PANEL:
+        return oz_kernel_panel(w, p->x, r0, r1, p->z, work);
+    case WAY_INT_ROWS:
+        return oz_int_rows(w, &p->l->act, p->form, r0, r1, t0, t1, y, work);
+    case WAY_EXACT:
+        break;
+    }
     float *decoded = oz_arena_alloc(work->arena, sizeof(float) * (size_t)(PANEL * w->fmt.n));
     if (!decoded) return OZ_ERR_NOMEM;
-    OZ_TRY(w->fmt.type->unpack(w, r0, rows, 0, oz_mat_of(decoded, rows, w->fmt.n)));
-    if (rows < PANEL) memset(decoded + rows * w->fmt.n, 0, sizeof(float) * (size_t)((PANEL - rows) * w->fmt.n));
-    return product_f32(oz_mat_rows(p->x, t0, tokens), oz_mat_of(decoded, PANEL, w->fmt.n), y, work);
+    OZ_TRY(w->fmt.type->unpack(w, r0, r1 - r0, 0, oz_mat_of(decoded, r1 - r0, w->fmt.n)));
+    if (r1 - r0 < PANEL) memset(decoded + (r1 - r0) * w->fmt.n, 0, sizeof(float) * (size_t)((PANEL - (r1 - r0)) * w->fmt.n));
+    return product_f32(oz_mat_rows(p->x, t0, t1 - t0), oz_mat_of(decoded, PANEL, w->fmt.n), y, work);
 }
 
 static oz_status region(void *ctx, int64_t i0, int64_t i1, oz_work *work)
@@ -247,7 +300,7 @@ static oz_status region(void *ctx, int64_t i0, int64_t i1, oz_work *work)
         int k = 0;
         while (task >= c->p[k].tasks) task -= c->p[k++].tasks;
         oz_arena_mark mark = oz_arena_save(work->arena);
-        OZ_TRY(panel(&c->p[k], task, work));
+        OZ_TRY(piece(&c->p[k], task, work));
         oz_arena_rewind(work->arena, mark);
     }
     return OZ_OK;
@@ -299,8 +352,10 @@ static oz_status apply(call *c, const oz_linear *const *lin, oz_input *in, oz_me
             if (!p->z_own) return OZ_ERR_NOMEM;
             p->z = oz_mat_of(p->z_own, c->tokens, m);
         }
-        p->across = (m + PANEL - 1) / PANEL;
-        p->tasks = p->across * ((c->tokens + TOKENS - 1) / TOKENS);
+        bool ours = p->way == WAY_EXACT || p->way == WAY_INT_ROWS; /* the kernels cut tokens themselves */
+        p->grain = ours ? PANEL : oz_kernel_grain(m, lin[i]->w[0].fmt.n);
+        p->across = (m + p->grain - 1) / p->grain;
+        p->tasks = p->across * (ours ? (c->tokens + TOKENS - 1) / TOKENS : 1);
         tasks += p->tasks;
     }
     OZ_TRY(oz_pool_for(pool, tasks, 1, region, c));
@@ -337,13 +392,18 @@ oz_status oz_linear_apply(const oz_linear *const *lin, int n, oz_input *in, cons
 
 const char *oz_linear_kernel(const oz_linear *l, int64_t tokens, char *out, size_t n)
 {
-    oz_affine a;
     (void)tokens;
-    if (l->nw == 1 && integer_path(l, NULL) && oz_affine_of(&l->w[0].fmt, &a))
-        snprintf(out, n, "dot_int b%d g%lld portable", a.bits, (long long)a.group);
-    else if (l->nw == 1)
-        snprintf(out, n, "unpack %s, f32 gemm", l->w[0].fmt.spec->text);
-    else
+    oz_affine a;
+    oz_tiles *tiles;
+    if (l->nw != 1) {
         snprintf(out, n, "none");
+        return out;
+    }
+    way w = choose(l, false);
+    if ((w == WAY_INT_TILES || w == WAY_TILES_F32) && !tiles_of(l, NULL, &tiles)) return oz_tiles_name(tiles, w == WAY_INT_TILES, out, n);
+    if (w == WAY_INT_ROWS && oz_affine_of(&l->w[0].fmt, &a))
+        snprintf(out, n, "dot_int b%d g%lld portable", a.bits, (long long)a.group);
+    else
+        snprintf(out, n, "unpack %s", l->w[0].fmt.spec->text);
     return out;
 }

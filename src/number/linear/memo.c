@@ -15,12 +15,17 @@ oz_status oz_memo_new(oz_memo **out)
 
 void oz_memo_reset(oz_memo *m)
 {
-    for (int i = 0; m && i < m->n; i++) m->form[i]->used = false;
+    for (int i = 0; m && i < m->n; i++) {
+        m->form[i]->used = false;
+        oz_qact_free(m->form[i]->q);
+        m->form[i]->q = NULL;
+    }
 }
 
 void oz_memo_free(oz_memo *m)
 {
     if (!m) return;
+    oz_memo_reset(m);
     for (int i = 0; i < m->n; i++) {
         oz_free(m->form[i]->x);
         oz_free(m->form[i]->code);
@@ -62,7 +67,7 @@ static oz_status spare(oz_memo *m, oz_form **out)
     return OZ_OK;
 }
 
-oz_status oz_memo_form(oz_memo *m, uint64_t key, int64_t rows, int64_t cols, bool codes, int64_t runs, oz_form **out, bool *fresh)
+oz_status oz_memo_form(oz_memo *m, uint64_t key, int64_t rows, int64_t cols, oz_form_kind kind, int64_t runs, oz_form **out, bool *fresh)
 {
     *fresh = false;
     for (int i = 0; i < m->n; i++) {
@@ -76,10 +81,10 @@ oz_status oz_memo_form(oz_memo *m, uint64_t key, int64_t rows, int64_t cols, boo
     OZ_TRY(spare(m, &f));
     void *x = f->x, *code = f->code, *scale = f->scale;
     oz_status s = OZ_OK;
-    if (codes) {
+    if (kind == OZ_FORM_CODES) {
         s = room(&code, &f->code_room, (size_t)(rows * cols), sizeof *f->code);
         if (!s) s = room(&scale, &f->scale_room, (size_t)(rows * runs), sizeof *f->scale);
-    } else
+    } else if (kind == OZ_FORM_F32)
         s = room(&x, &f->x_room, (size_t)(rows * cols), sizeof *f->x);
     f->x = x, f->code = code, f->scale = scale;
     OZ_TRY(s);
