@@ -118,6 +118,7 @@ oz_status cli_machine_kernels(cli *, oz_node *list, cli_table *table);
 /* ---- help ---- */
 void cli_help_commands(FILE *);
 void cli_help_command(const cli_command *, FILE *);
+int cli_help_recipe(cli *, const char *name);                   /* help_recipe.c; name NULL: the list */
 void cli_wrap(FILE *, const char *text, int indent, int width); /* paragraphs; continued lines start at indent */
 void cli_man_page(const cli_command *, FILE *);                 /* NULL: ounce(1) */
 void cli_completion(const char *shell, FILE *);                 /* bash, zsh, fish */

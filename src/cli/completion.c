@@ -33,6 +33,7 @@ static void topics(FILE *out)
     for (int i = 0; i < n; i++) fprintf(out, "%s ", all[i]->entry.name);
     const cli_kind *kind = cli_kinds(&k);
     for (int i = 0; i < k; i++) fprintf(out, "%s %s ", kind[i].name, kind[i].plural);
+    fputs("recipe recipes", out);
 }
 
 static void subcommands(FILE *out)

@@ -60,8 +60,8 @@ void cli_help_commands(FILE *out)
     fprintf(out, "\n`ounce help SUBCOMMAND` explains one; `ounce help KIND NAME` shows the options, ranges and paper of a technique.\n");
     fprintf(out, "`ounce help KINDS` lists a kind:");
     const cli_kind *kind = cli_kinds(&n);
-    for (int i = 0; i < n; i++) fprintf(out, "%s %s", i ? "," : "", kind[i].plural);
-    fprintf(out, ".\n");
+    for (int i = 0; i < n; i++) fprintf(out, " %s,", kind[i].plural);
+    fprintf(out, " recipes.\n");
 }
 
 static void print_option(FILE *out, const oz_option *o)
@@ -215,6 +215,7 @@ static int unknown_topic(cli *c, const char *word)
         names[k++] = kind[i].name;
         names[k++] = kind[i].plural;
     }
+    if (k < MOST) names[k++] = "recipes";
     names[k] = NULL;
     int near = oz_nearest(word, names);
     if (near < 0)
@@ -300,6 +301,7 @@ static int run(cli *c)
         cli_help_commands(stdout);
         return cli_done(c);
     }
+    if (!strcmp(c->arg[0], "recipes") || !strcmp(c->arg[0], "recipe")) return cli_help_recipe(c, c->arg[1]);
     bool plural;
     const cli_kind *kind = find_kind(c->arg[0], &plural);
     const cli_command *command = find_command(c->arg[0]);

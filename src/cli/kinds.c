@@ -16,6 +16,8 @@
 ENTRIES(solver_entry, oz_solver, oz_solvers)
 ENTRIES(fit_entry, oz_fit_type, oz_fits)
 ENTRIES(format_entry, oz_format, oz_formats)
+ENTRIES(transform_entry, oz_transform, oz_transforms)
+ENTRIES(allocator_entry, oz_allocator, oz_allocators)
 ENTRIES(sidecar_entry, oz_sidecar_type, oz_sidecar_types)
 ENTRIES(command_entry, cli_command, cli_commands)
 
@@ -56,12 +58,31 @@ static bool fit_needs(int i, const char *what, bool *known)
     return i < n && (all[i]->wants & statistic(what, known));
 }
 
+/* What a transform looks at can depend on its options; help asks with the defaults. */
+static bool transform_needs(int i, const char *what, bool *known)
+{
+    enum { LARGEST = 1024 };
+    int n;
+    const oz_transform *const *all = oz_transforms(&n);
+    uint32_t bit = statistic(what, known);
+    union {
+        char bytes[LARGEST];
+        double aligned;
+    } opt;
+    if (i >= n || !all[i]->wants || all[i]->entry.options_size > sizeof opt) return false;
+    memset(&opt, 0, sizeof opt);
+    oz_options_init(&all[i]->entry, &opt);
+    return (all[i]->wants(&opt) & bit) != 0;
+}
+
 const cli_kind *cli_kinds(int *n)
 {
     static const cli_kind kinds[] = {
         {"format", "formats", format_entry, NULL},
         {"fit", "fits", fit_entry, fit_needs},
         {"solver", "solvers", solver_entry, solver_needs},
+        {"transform", "transforms", transform_entry, transform_needs},
+        {"allocator", "allocators", allocator_entry, NULL},
         {"sidecar", "sidecars", sidecar_entry, NULL},
         {"verb", "verbs", verb_entry, NULL},
         {"subcommand", "subcommands", command_entry, NULL},

@@ -146,6 +146,8 @@ static void check_kind(const char *kind, const char *of_verb, const oz_entry *co
 CHECK_REGISTRY(solvers, oz_solver, oz_solvers, "solver", "quantize")
 CHECK_REGISTRY(fits, oz_fit_type, oz_fits, "fit", "quantize")
 CHECK_REGISTRY(formats, oz_format, oz_formats, "format", NULL)
+CHECK_REGISTRY(transforms, oz_transform, oz_transforms, "transform", "transform")
+CHECK_REGISTRY(allocators, oz_allocator, oz_allocators, "allocate", "allocate")
 CHECK_REGISTRY(sidecar_types, oz_sidecar_type, oz_sidecar_types, "sidecar", NULL)
 
 static void verbs(void **state)
@@ -156,20 +158,29 @@ static void verbs(void **state)
     for (int i = 0; i < n; i++) check_entry(all[i], "verb");
 }
 
-static void solvers_and_fits_meet(void **state)
+static void solvers_fits_and_sidecars_meet(void **state)
 {
     (void)state;
-    int ns, nf;
+    int ns, nf, nh;
     const oz_solver *const *s = oz_solvers(&ns);
     const oz_fit_type *const *f = oz_fits(&nf);
+    const oz_sidecar_hook *const *h = oz_sidecar_hooks(&nh);
     for (int i = 0; i < ns; i++)
         for (int j = 0; j < nf; j++) no_clash(&s[i]->entry, &f[j]->entry);
+    for (int k = 0; k < nh; k++) {
+        if (!h[k]->entry) continue;
+        no_clash(verb("quantize"), h[k]->entry);
+        for (int i = 0; i < ns; i++) no_clash(&s[i]->entry, h[k]->entry);
+        for (int j = 0; j < nf; j++) no_clash(&f[j]->entry, h[k]->entry);
+    }
     print_message("%d options\n", checked);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(verbs),   cmocka_unit_test(solvers),       cmocka_unit_test(fits),
-                                       cmocka_unit_test(formats), cmocka_unit_test(sidecar_types), cmocka_unit_test(solvers_and_fits_meet)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(verbs),         cmocka_unit_test(solvers),
+                                       cmocka_unit_test(fits),          cmocka_unit_test(formats),
+                                       cmocka_unit_test(transforms),    cmocka_unit_test(allocators),
+                                       cmocka_unit_test(sidecar_types), cmocka_unit_test(solvers_fits_and_sidecars_meet)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
