@@ -4,9 +4,11 @@
  *   OUT.partial/block-LLLL.*          committed blocks (part.c)
  *   OUT.partial/{ref,q}-{0,1}.f32     hidden states (stream.c)
  *   OUT.partial/result                the output while it is written and measured */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "quantize/recipe/recipe_internal.h"
 
@@ -18,12 +20,49 @@ static oz_status tokens_hash(const oz_job *j, char out[65])
     return OZ_OK;
 }
 
+/* The output gets its name in the job's last moment.  A job killed right after it finds an output that is its own, which --resume may
+ * replace with the same: the identity of what was renamed is noted before. */
+oz_status oz_job_naming(const oz_job *j, const char *result)
+{
+    struct stat st;
+    char *path = oz_path_join(j->dir, "naming"), *text = NULL;
+    oz_status s = path ? OZ_OK : OZ_ERR_NOMEM;
+    if (!s && stat(result, &st)) s = oz_fail(OZ_ERR_IO, NULL, "%s: cannot be looked at: %s", result, strerror(errno));
+    if (!s && !(text = oz_format_text("%llu %llu\n", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino))) s = OZ_ERR_NOMEM;
+    if (!s) s = oz_write_file(path, text, strlen(text));
+    oz_free(text);
+    oz_free(path);
+    return s;
+}
+
+static bool is_own_output(const oz_job *j)
+{
+    struct stat st;
+    char *path = oz_path_join(j->dir, "naming"), *text = NULL, want[64];
+    size_t bytes = 0;
+    bool own = false;
+    if (path && oz_path_exists(path) && stat(j->out, &st) == 0 && oz_read_file(path, 256, &text, &bytes) == OZ_OK) {
+        snprintf(want, sizeof want, "%llu %llu\n", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+        own = strcmp(want, text) == 0;
+    }
+    oz_free(text);
+    oz_free(path);
+    return own;
+}
+
+oz_status oz_job_fetch(const oz_job *j, const oz_source *src)
+{
+    const oz_ckpt *ckpt = oz_weights_ckpt(j->weights);
+    const oz_tensor *t = src->tensor ? oz_ckpt_find(ckpt, src->tensor) : NULL;
+    return t ? oz_ckpt_fetch(ckpt, t) : OZ_OK;
+}
+
 /* Makes OUT.partial, or checks that the one there belongs to this plan. */
 static oz_status enter(oz_job *j)
 {
     char tokens[65];
     OZ_TRY(tokens_hash(j, tokens));
-    if (oz_path_exists(j->out) && !j->options->force)
+    if (oz_path_exists(j->out) && !j->options->force && !(j->options->resume && is_own_output(j)))
         return oz_fail(OZ_ERR_POLICY, "give another -o, or --force to replace it", "%s: the output exists already", j->out);
     char *state = oz_path_join(j->dir, "job.json");
     if (!state) return OZ_ERR_NOMEM;
@@ -90,22 +129,26 @@ static oz_status read_text(oz_job *j)
 static oz_status embed(oz_job *j, oz_stream *s)
 {
     int64_t step = oz_chunk_sequences(j->length) * j->length;
-    for (int64_t t = 0; t < j->tokens; t += step) {
+    float *x = oz_alloc((size_t)(step * s->d), sizeof *x);
+    oz_status status = x ? oz_job_fetch(j, &j->plan->arch->linear[j->plan->arch->embed].src) : OZ_ERR_NOMEM;
+    for (int64_t t = 0; !status && t < j->tokens; t += step) {
         int64_t n = j->tokens - t < step ? j->tokens - t : step;
-        OZ_TRY(oz_model_embed(j->model, j->ids + t, n, oz_mat_of(s->map[0] + t * s->d, n, s->d), j->run));
+        status = oz_model_embed(j->model, j->ids + t, n, oz_mat_of(x, n, s->d), j->run);
+        if (!status) status = oz_stream_write(s, 0, t, n, x);
     }
-    return oz_stream_sync(s, 0);
+    oz_free(x);
+    return status ? status : oz_stream_sync(s, 0);
 }
 
 static oz_status open_streams(oz_job *j, bool fresh)
 {
     int64_t d = j->plan->arch->dims.hidden;
     if (j->plan->reads_ref) {
-        OZ_TRY(oz_stream_open(&j->ref, j->dir, "ref", j->tokens, d));
+        OZ_TRY(oz_stream_open(&j->ref, j->dir, "ref", j->tokens, d, fresh));
         if (fresh) OZ_TRY(embed(j, &j->ref));
     }
     if (j->plan->reads_q) {
-        OZ_TRY(oz_stream_open(&j->q, j->dir, "q", j->tokens, d));
+        OZ_TRY(oz_stream_open(&j->q, j->dir, "q", j->tokens, d, fresh));
         if (fresh) OZ_TRY(embed(j, &j->q));
     }
     return OZ_OK;
@@ -135,9 +178,9 @@ oz_status oz_job_ends(oz_job *j)
             if (!s) s = oz_calib_new(&calib, d, wants, j->tokens, OZ_SAMPLE_ROWS, 0, j->length);
             for (int64_t t = 0; !s && t < j->tokens; t += step) {
                 int64_t n = j->tokens - t < step ? j->tokens - t : step;
-                for (int64_t r = 0; r < n; r++)
-                    oz_nn_rmsnorm(stream->map[layer & 1] + (t + r) * d, gain, 0, arch->dims.norm_eps, d, x + r * d);
-                s = oz_calib_add(calib, oz_mat_of(x, n, d), t, j->run);
+                s = oz_stream_read(stream, layer & 1, t, n, x);
+                for (int64_t r = 0; !s && r < n; r++) oz_nn_rmsnorm(x + r * d, gain, 0, arch->dims.norm_eps, d, x + r * d);
+                if (!s) s = oz_calib_add(calib, oz_mat_of(x, n, d), t, j->run);
             }
             if (!s) s = oz_calib_end(calib, &stats);
             oz_calib_free(calib);
@@ -201,8 +244,8 @@ oz_status oz_job_run(oz_plan *plan, oz_weights *weights, const oz_job_options *o
     mo.exact = true, mo.stream = true; /* solvers see f32 products on decoded weights */
     if (!s) s = oz_model_of_weights(&j.model, weights, &mo);
     if (!s) s = run_blocks(&j);
-    oz_stream_close(&j.ref, false);
-    oz_stream_close(&j.q, false);
+    oz_stream_close(&j.ref);
+    oz_stream_close(&j.q);
     oz_model_free(j.model);
     if (!s) {
         r->arena = arena;

@@ -21,11 +21,9 @@ oz_status oz_job_run_stream(oz_job *j, oz_stream *s, int layer, bool write, cons
         int64_t n = s->tokens - t < step ? s->tokens - t : step;
         status = oz_check_cancel(j->run);
         if (status) break;
-        memcpy(hidden, s->map[from] + t * d, (size_t)(n * d) * sizeof *hidden);
-        status = oz_model_run_block(j->model, layer, oz_mat_of(hidden, n, d), j->length, forward, j->run);
-        if (status || !write) continue;
-        memcpy(s->map[to] + t * d, hidden, (size_t)(n * d) * sizeof *hidden);
-        if (j->run && j->run->memory) oz_stream_release(s, from, t, n), oz_stream_release(s, to, t, n);
+        status = oz_stream_read(s, from, t, n, hidden);
+        if (!status) status = oz_model_run_block(j->model, layer, oz_mat_of(hidden, n, d), j->length, forward, j->run);
+        if (!status && write) status = oz_stream_write(s, to, t, n, hidden);
     }
     oz_free(hidden);
     if (!status && write) status = oz_stream_sync(s, to);
@@ -108,12 +106,22 @@ static oz_status formats_of(const oz_job *j, const oz_pass *p, struct oz_pass_fo
     return OZ_OK;
 }
 
-oz_status oz_job_remember(oz_job *j, const oz_applied *a)
+static void drop_applied(oz_applied *a)
+{
+    for (int k = 0; k < a->na; k++) oz_array_drop(&a->a[k]);
+    if (a->self && a->pass->transform->end) a->pass->transform->end(a->self);
+}
+
+/* Takes what a holds, also when it fails. */
+oz_status oz_job_remember(oz_job *j, oz_applied *a)
 {
     if (j->napplied == j->applied_room) {
         int room = j->applied_room ? 2 * j->applied_room : 64;
         oz_applied *more = oz_realloc(j->applied, (size_t)room, sizeof *more);
-        if (!more) return OZ_ERR_NOMEM;
+        if (!more) {
+            drop_applied(a);
+            return OZ_ERR_NOMEM;
+        }
         j->applied = more, j->applied_room = room;
     }
     j->applied[j->napplied++] = *a;
@@ -145,7 +153,7 @@ static oz_status choose_one(oz_job *j, int layer, const oz_pass *p, int site, co
     OZ_TRY(p->transform->choose(p->transform_opt, &in, &a.self, j->run));
     oz_status s = p->transform->save ? p->transform->save(a.self, row, a.a, &a.na) : OZ_OK;
     if (s) {
-        if (p->transform->end) p->transform->end(a.self);
+        drop_applied(&a);
         return s;
     }
     return oz_job_remember(j, &a);
@@ -282,8 +290,8 @@ static oz_status solve_stage(oz_job *j, int layer, int stage, const oz_capture *
         oz_node *line = oz_node_map(j->arena);
         if (!line) return OZ_ERR_NOMEM;
         OZ_TRY(oz_job_solve(j, i, stats, &made, line));
-        OZ_TRY(oz_node_push(lines, line, j->arena));
-        oz_status s = install(j, i, &made, part);
+        oz_status s = oz_node_push(lines, line, j->arena);
+        if (!s) s = install(j, i, &made, part);
         if (s) {
             oz_linear_drop(&made);
             return s;
@@ -317,6 +325,22 @@ static oz_status quantize(oz_job *j, int layer, bool *ref_written, oz_part *part
         oz_capture_free(&q);
     }
     return s;
+}
+
+/* The block's weights from the disk, before anything reads them through the map. */
+static oz_status fetch_block(const oz_job *j, int layer)
+{
+    const oz_arch *arch = j->plan->arch;
+    const char *last = NULL; /* fused tensors and experts share one */
+    for (int i = 0; i < arch->nlinear; i++) {
+        if (arch->linear[i].layer != layer) continue;
+        if (arch->linear[i].src.tensor != last) OZ_TRY(oz_job_fetch(j, &arch->linear[i].src));
+        last = arch->linear[i].src.tensor;
+        OZ_TRY(oz_job_fetch(j, &arch->linear[i].bias));
+    }
+    for (int i = 0; i < arch->nvector; i++)
+        if (arch->vector[i].layer == layer) OZ_TRY(oz_job_fetch(j, &arch->vector[i].src));
+    return OZ_OK;
 }
 
 /* ---- commit ----------------------------------------------------------------------------------------------------------- */
@@ -378,6 +402,7 @@ oz_status oz_job_block(oz_job *j, int layer)
     oz_part part = {.lin = oz_zalloc((size_t)nlinear + 1, sizeof *part.lin)};
     oz_node *lines = oz_node_list(j->arena);
     oz_status s = part.lin && lines ? OZ_OK : OZ_ERR_NOMEM;
+    if (!s) s = fetch_block(j, layer);
     if (!s && inside) s = transforms(j, layer, &ref_written);
     if (!s && inside) s = quantize(j, layer, &ref_written, &part, lines);
     /* carry the streams on, unless nothing after this block reads them */
@@ -423,7 +448,10 @@ oz_status oz_job_restore(oz_job *j, int layer)
             if (!s) a.na++;
         }
         if (!s) s = a.pass->transform->load(a.pass->transform_opt, &j->plan->arch->site[a.site], a.a, a.na, &a.self);
-        if (!s) s = oz_job_remember(j, &a);
+        if (!s)
+            s = oz_job_remember(j, &a);
+        else
+            for (int k = 0; k < a.na; k++) oz_array_drop(&a.a[k]);
     }
     for (int i = 0; !s && ranges && i < ranges->n; i++)
         for (int k = 0; k < j->plan->arch->nlinear; k++)

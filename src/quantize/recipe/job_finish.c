@@ -191,6 +191,18 @@ static oz_status write_quality(oz_job *j, const char *dir, const oz_node *qualit
     return s;
 }
 
+/* An output that is there already (--force was given: entering checked) leaves only when the new one is about to take its name. */
+static oz_status give_name(oz_job *j, const char *result)
+{
+    char *old = oz_arena_printf(j->arena, "%s/replaced", j->dir);
+    if (!old) return OZ_ERR_NOMEM;
+    if (oz_path_exists(old)) OZ_TRY(oz_remove_tree(old));
+    if (oz_path_exists(j->out) && rename(j->out, old))
+        return oz_fail(OZ_ERR_IO, NULL, "%s: cannot be replaced: %s", j->out, strerror(errno));
+    if (rename(result, j->out)) return oz_fail(OZ_ERR_IO, NULL, "%s: cannot be put under its name %s: %s", result, j->out, strerror(errno));
+    return OZ_OK;
+}
+
 oz_status oz_job_finish(oz_job *j, oz_job_result *r)
 {
     OZ_TRY(collect(j, r));
@@ -219,9 +231,9 @@ oz_status oz_job_finish(oz_job *j, oz_job_result *r)
         s = j->options->measure(j->options->ctx, result, &quality, j->arena);
         if (!s && quality && !j->plan->options.gguf) s = write_quality(j, result, quality);
     }
-    if (!s && oz_path_exists(j->out)) s = oz_remove_tree(j->out); /* --force was given: entering checked */
-    if (!s && rename(result, j->out))
-        s = oz_fail(OZ_ERR_IO, NULL, "%s: cannot be put under its name %s: %s", result, j->out, strerror(errno));
+    if (!s) s = oz_check_cancel(j->run);
+    if (!s) s = oz_job_naming(j, result);
+    if (!s) s = give_name(j, result);
     if (!s) s = oz_remove_tree(j->dir);
     return s;
 }

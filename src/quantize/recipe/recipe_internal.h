@@ -24,14 +24,15 @@ enum { OZ_SAMPLE_ROWS = 512 };
 typedef struct oz_stream {
     char *path[2];
     int fd[2];
-    float *map[2];
     int64_t tokens, d;
     size_t bytes;
 } oz_stream;
-oz_status oz_stream_open(oz_stream *, const char *dir, const char *name, int64_t tokens, int64_t d);
-void oz_stream_close(oz_stream *, bool remove);
-oz_status oz_stream_sync(oz_stream *, int buffer);
-void oz_stream_release(oz_stream *, int buffer, int64_t token0, int64_t tokens); /* these pages may leave memory */
+/* fresh: makes the files; else they must be there, whole. */
+oz_status oz_stream_open(oz_stream *, const char *dir, const char *name, int64_t tokens, int64_t d, bool fresh);
+void oz_stream_close(oz_stream *);
+oz_status oz_stream_read(const oz_stream *, int buffer, int64_t token0, int64_t tokens, float *x);
+oz_status oz_stream_write(const oz_stream *, int buffer, int64_t token0, int64_t tokens, const float *x);
+oz_status oz_stream_sync(const oz_stream *, int buffer);
 
 /* A transform that was chosen: folded into the weights now and kept as arrays. site: index into arch->site. */
 typedef struct oz_applied {
@@ -100,11 +101,14 @@ typedef struct oz_job {
     double seconds_solver, seconds_forward;
     oz_arena *arena;
 } oz_job;
-oz_status oz_job_block(oz_job *, int layer);             /* everything of one block, committed at the end */
-oz_status oz_job_restore(oz_job *, int layer);           /* a committed block: its folds come back */
-oz_status oz_job_remember(oz_job *, const oz_applied *); /* keeps a transform and folds it */
+oz_status oz_job_block(oz_job *, int layer);       /* everything of one block, committed at the end */
+oz_status oz_job_restore(oz_job *, int layer);     /* a committed block: its folds come back */
+oz_status oz_job_remember(oz_job *, oz_applied *); /* keeps a transform and folds it */
 oz_status oz_job_record(oz_job *, int layer, oz_part *, oz_node *lines, int first_attention);
-oz_status oz_job_ends(oz_job *);                    /* head and embedding */
+oz_status oz_job_ends(oz_job *);                             /* head and embedding */
+oz_status oz_job_naming(const oz_job *, const char *result); /* notes which file or folder is about to get the output's name */
+/* Reads a linear's, a bias's or a vector's pages now: a failing disk is an error here, and would end the process later. */
+oz_status oz_job_fetch(const oz_job *, const oz_source *);
 oz_status oz_job_finish(oz_job *, oz_job_result *); /* export, measure, rename */
 /* Runs one block over a stream; write: into the other buffer, which is synced. */
 oz_status oz_job_run_stream(oz_job *, oz_stream *, int layer, bool write, const oz_forward *);
