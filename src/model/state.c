@@ -202,7 +202,7 @@ oz_status oz_session_room(oz_session *s, int64_t tokens)
                 drop_page(k->page[p]);
                 k->page[p] = own;
             }
-        k->tokens = s->tokens;
+        k->tokens = s->tokens + tokens;
     }
     return OZ_OK;
 }

@@ -68,7 +68,7 @@ static void errors_name_the_place_and_the_nearest_word(void **state)
     (void)state;
     const char *pass = "name: t\npasses:\n  - {do: quantize, name: weights, solver: gptq, damp_precent: 1}\n";
     refused(pass, NULL, 0, OZ_ERR_KEY,
-            "t.yaml:3: pass \"weights\": no option \"damp_precent\" (quantize, fit minmax, solver gptq); nearest is \"damp_percent\"");
+            "t.yaml:3: pass \"weights\": no option \"damp_precent\" (quantize, fit minmax, solver gptq); nearest is \"damp\"");
     refused("name: t\npasses:\n  - {do: quantise}\n", NULL, 0, OZ_ERR_KEY,
             "t.yaml:3: pass \"quantise\": no verb \"quantise\"; nearest is \"quantize\"");
     refused("name: t\npasses:\n  - {do: tune}\n", NULL, 0, OZ_ERR_UNSUPPORTED, "t.yaml:3: pass \"tune\": the verb 'tune' is not built yet");

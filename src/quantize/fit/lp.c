@@ -56,25 +56,27 @@ typedef struct search {
     float scale, zero;
 } search;
 
-/* The error under these parameters, given up once it passes the best so far; a better one is kept. */
+/* The error under these parameters, given up once it passes the best so far; a better one is kept.  Most candidates of a search are bad
+ * within the first few elements, so pieces are short; four sums a piece let the compiler use vectors. */
 static void try_params(search *s, float scale, float zero)
 {
-    enum { PIECE = 256 };
+    enum { PIECE = 32 };
     double sum = 0;
     for (int64_t j = 0; j < s->n && sum <= s->best; j += PIECE) {
         int64_t len = s->n - j < PIECE ? s->n - j : PIECE;
-        float e[PIECE], part = 0;
+        float e[PIECE] = {0}, part[4] = {0};
         s->f->type->encode(s->f, scale, zero, s->w + j, len, NULL, s->q);
         for (int64_t i = 0; i < len; i++) e[i] = fabsf(s->q[i] - s->w[j + i]);
         if (s->p == 2)
-            for (int64_t i = 0; i < len; i++) e[i] *= e[i];
+            for (int i = 0; i < PIECE; i++) e[i] *= e[i];
         else
-            for (int64_t i = 0; i < len; i++) e[i] = power(e[i], s->p);
+            for (int i = 0; i < PIECE; i++) e[i] = power(e[i], s->p);
         if (s->v)
-            for (int64_t i = 0; i < len; i++) part += e[i] * s->v[j + i];
-        else
-            for (int64_t i = 0; i < len; i++) part += e[i];
-        sum += (double)part;
+            for (int64_t i = 0; i < len; i++) e[i] *= s->v[j + i];
+        for (int64_t i = len; i < PIECE; i++) e[i] = 0;
+        for (int i = 0; i < PIECE; i += 4)
+            for (int k = 0; k < 4; k++) part[k] += e[i + k];
+        sum += (double)(part[0] + part[1]) + (double)(part[2] + part[3]);
     }
     if (sum < s->best) {
         s->best = sum;
