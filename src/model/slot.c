@@ -51,6 +51,9 @@ static oz_status load_stored(oz_slot *s, const oz_weights *w, const oz_node *ent
     s->lin.w = oz_zalloc(1, sizeof *s->lin.w);
     if (!s->lin.w) return OZ_ERR_NOMEM;
     s->lin.owns = true;
+    if (spec->type && (spec->type->flags & OZ_FMT_FOREIGN))
+        return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: %s lives in GGUF files only, not in %s", s->lin.name, spec->text,
+                       oz_ckpt_path(oz_weights_ckpt(w)));
     OZ_TRY(oz_packed_load(s->lin.w, spec, s->lin.out, s->lin.in, oz_weights_ckpt(w), s->lin.name));
     s->lin.nw = 1;
     return spec->nside ? load_sidecars(s, w, spec, oz_node_int(oz_node_get(entry, "columns"), 0)) : OZ_OK;

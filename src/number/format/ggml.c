@@ -182,7 +182,10 @@ static oz_status bind(const oz_spec *s, int64_t m, int64_t n, oz_shape *shape)
     shape->r = shape->d = shape->code_bytes = 1;
     shape->prm_r = 1;
     shape->prm_c = k->group;
-    if (k->block == 32) shape->flags |= OZ_FMT_PROJECT | OZ_FMT_DYNAMIC;
+    if (k->block == 32)
+        shape->flags |= OZ_FMT_PROJECT | OZ_FMT_DYNAMIC;
+    else
+        shape->flags &= ~(uint32_t)OZ_FMT_PROJECT; /* read only */
     if (!k->offset) shape->flags |= OZ_FMT_ZERO;
     return OZ_OK;
 }
@@ -325,7 +328,7 @@ const oz_format oz_format_ggml = {.entry = {.kind = "format",
                                             .brief = "block types of GGUF files: gguf.q4_0, gguf.q8_0",
                                             .options = options,
                                             .options_size = sizeof(ggml_options)},
-                                  .flags = OZ_FMT_SCALAR | OZ_FMT_FOREIGN,
+                                  .flags = OZ_FMT_SCALAR | OZ_FMT_FOREIGN | OZ_FMT_PROJECT,
                                   .grid = grid,
                                   .print_grid = print_grid,
                                   .refuses = refuses,

@@ -176,8 +176,6 @@ oz_status oz_packed_load(oz_packed *out, const oz_spec *spec, int64_t m, int64_t
     int count = 0;
     memset(out, 0, sizeof *out);
     OZ_TRY(oz_fmt_bind(&out->fmt, spec, m, n, prefix));
-    if (out->fmt.shape.flags & OZ_FMT_FOREIGN)
-        return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: %s lives in GGUF files only, not in %s", prefix, spec->text, oz_ckpt_path(ckpt));
     OZ_TRY(spec->type->layout(&out->fmt, a, &count));
     out->a = oz_zalloc((size_t)count, sizeof *out->a);
     if (!out->a) return OZ_ERR_NOMEM;

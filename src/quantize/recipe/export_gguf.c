@@ -130,14 +130,14 @@ static void block_rows(const oz_linear *lin, int type, int64_t rows, const float
 
 static oz_status packed_bytes(const oz_linear *lin, int type, uint8_t *out, size_t bytes)
 {
-    const oz_array *codes = oz_packed_get(lin->w, "codes");
-    bool raw = type != GGML_Q4_0 && type != GGML_Q4_1 && type != GGML_Q8_0;
-    raw = raw || strncmp(lin->w->fmt.spec ? lin->w->fmt.spec->text : "gguf.", "gguf.", 5) == 0;
-    if (raw) {
-        if (!codes || oz_array_bytes(codes) != bytes)
-            return oz_fail(OZ_ERR_SHAPE, NULL, "%s: %zu bytes of codes, GGUF wants %zu", lin->name, codes ? oz_array_bytes(codes) : 0,
+    const char *text = lin->w->fmt.spec ? lin->w->fmt.spec->text : "gguf.";
+    bool remade = strncmp(text, "gguf.", 5) != 0 && (type == GGML_Q4_0 || type == GGML_Q4_1 || type == GGML_Q8_0);
+    if (!remade) { /* one array: the blocks of a GGUF type, or the values of a float type */
+        const oz_array *only = lin->w->n == 1 ? &lin->w->a[0] : NULL;
+        if (!only || oz_array_bytes(only) != bytes)
+            return oz_fail(OZ_ERR_SHAPE, NULL, "%s: %s has %zu bytes, GGUF wants %zu", lin->name, text, only ? oz_array_bytes(only) : 0,
                            bytes);
-        memcpy(out, oz_array_data(codes), bytes);
+        memcpy(out, oz_array_data(only), bytes);
         return OZ_OK;
     }
     float *w = oz_alloc((size_t)(lin->out * lin->in), sizeof *w);
@@ -313,6 +313,37 @@ static uint32_t file_type(const int *count)
     return GUESSED;
 }
 
+/* The chat template as its file spells it; *text stays NULL where the model has none. */
+static oz_status chat_template(const oz_ckpt *ckpt, const char **text, size_t *bytes, oz_arena *arena)
+{
+    static const char *const names[] = {"chat_template.jinja", "tokenizer_config.json"};
+    for (int i = 0; i < 2 && !*text; i++) {
+        char *path = oz_path_join(oz_ckpt_path(ckpt), names[i]), *file = NULL;
+        size_t n = 0;
+        if (!path) return OZ_ERR_NOMEM;
+        bool there = oz_path_exists(path);
+        oz_free(path);
+        if (!there) continue;
+        OZ_TRY(oz_ckpt_side_file(ckpt, names[i], &file, &n));
+        oz_node *root = NULL;
+        const oz_node *t = NULL;
+        oz_status s = OZ_OK;
+        if (i == 0) {
+            *text = oz_arena_strndup(arena, file, n), *bytes = n;
+            s = *text ? OZ_OK : OZ_ERR_NOMEM;
+        } else {
+            s = oz_json_parse(&root, file, n, names[i], arena);
+            t = s ? NULL : oz_node_get(root, "chat_template");
+        }
+        oz_free(file);
+        OZ_TRY(s);
+        for (int k = 0; t && t->kind == OZ_NODE_LIST && k < t->n; k++) /* a list of {name, template}: its default */
+            if (!strcmp(oz_node_text(oz_node_get(t->item[k].value, "name"), ""), "default")) t = oz_node_get(t->item[k].value, "template");
+        if (t && t->kind == OZ_NODE_TEXT) *text = t->text, *bytes = t->length;
+    }
+    return OZ_OK;
+}
+
 static oz_status metadata(target *g, const uint32_t *type, const uint32_t *version, oz_out_meta **out, int *n)
 {
     const oz_ckpt *ckpt = oz_weights_ckpt(g->w);
@@ -334,11 +365,15 @@ static oz_status metadata(target *g, const uint32_t *type, const uint32_t *versi
         oz_status s = oz_tokenizer_export_gguf(tokenizer, &words, &nwords, g->arena);
         oz_tokenizer_free(tokenizer);
         OZ_TRY(s);
-        all = oz_arena_zalloc(g->arena, (size_t)(nown + nwords + 3) * sizeof *all);
+        const char *chat = NULL;
+        size_t length = 0;
+        OZ_TRY(chat_template(ckpt, &chat, &length, g->arena));
+        all = oz_arena_zalloc(g->arena, (size_t)(nown + nwords + 4) * sizeof *all);
         if (!all) return OZ_ERR_NOMEM;
         for (int i = 0; i < nown; i++)
             if (strcmp(own[i].key, "general.file_type") && strcmp(own[i].key, "general.quantization_version")) all[k++] = own[i];
         for (int i = 0; i < nwords; i++) all[k++] = words[i];
+        if (chat) all[k++] = (oz_out_meta){.key = "tokenizer.chat_template", .kind = OZ_GGUF_STRING, .count = length, .data = chat};
     }
     all[k++] = (oz_out_meta){.key = "general.file_type", .kind = OZ_GGUF_U32, .count = 1, .data = type};
     all[k++] = (oz_out_meta){.key = "general.quantization_version", .kind = OZ_GGUF_U32, .count = 1, .data = version};

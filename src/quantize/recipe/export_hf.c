@@ -212,6 +212,10 @@ static oz_status write_side_files(const char *dir, const oz_weights *w)
     if (!s) s = oz_tokenizer_export_json(tokenizer, &json, &config);
     if (!s) s = write_text(dir, "tokenizer.json", json, strlen(json));
     if (!s) s = write_text(dir, "tokenizer_config.json", config, strlen(config));
+    size_t length = 0;
+    const oz_gguf_value *chat = oz_ckpt_meta(ckpt, "tokenizer.chat_template");
+    const char *template = chat ? oz_gguf_string(chat, &length) : NULL;
+    if (!s && template) s = write_text(dir, "chat_template.jinja", template, length);
     oz_free(json);
     oz_free(config);
     oz_tokenizer_free(tokenizer);

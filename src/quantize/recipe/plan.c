@@ -171,6 +171,9 @@ static oz_status bind_all(oz_plan *p)
         if (!l->spec) continue;
         oz_fmt fmt;
         OZ_TRY(oz_fmt_bind(&fmt, l->spec, row->out, row->in, row->name));
+        if (l->spec->type && (l->spec->type->flags & OZ_FMT_FOREIGN) && !(fmt.shape.flags & OZ_FMT_PROJECT))
+            return oz_fail(OZ_ERR_UNSUPPORTED, "types that can be written: gguf.q4_0, q4_1, q5_0, q5_1, q8_0",
+                           "%s: %s can be read, not written", row->name, l->spec->text);
         if (l->spec->type && (l->spec->type->flags & OZ_FMT_FOREIGN) && !p->options.gguf)
             return oz_fail(OZ_ERR_UNSUPPORTED, "give an output that ends in .gguf, or an Ounce format",
                            "%s: %s lives only in GGUF files, but the output %s is a directory", row->name, l->spec->text,
