@@ -101,6 +101,14 @@ static void all_zeros(search *s, const lp_options *o, float lo, float hi)
     oz_kdesc k;
     s->f->type->kernel(s->f, &k);
     int top = (1 << k.bits) - 1, steps = s->f->shape.prm_c < s->f->n && o->grid > 40 ? 40 : o->grid;
+    /* A good bound first, so that most candidates are given up early; found again in order below, so ties still keep the first. */
+    for (int i = steps; 2 * i >= steps; i -= steps / 8 + 1) {
+        float scale, zero;
+        s->f->type->from_range(s->f, 0, (hi - lo) * (float)i / (float)steps, &scale, &zero);
+        float z = scale > 0 ? rintf(-lo * (float)i / (float)steps / scale) : 0;
+        try_params(s, scale, z < 0 ? 0 : z > (float)top ? (float)top : z);
+    }
+    s->best = nextafter(s->best, INFINITY);
     for (int i = 1; i <= steps; i++) {
         float scale, zero;
         s->f->type->from_range(s->f, 0, (hi - lo) * (float)i / (float)steps, &scale, &zero); /* the step, as it is stored */
