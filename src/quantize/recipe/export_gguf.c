@@ -6,7 +6,8 @@
  *   int4@g  (g a multiple of 32)       Q4_0 exactly: the scale repeated, code + 8
  *   int8@g                             Q8_0 exactly
  *   int4.asym@g                        Q4_1: d = s, m = -s z rounded to f16 (said so on the attention list)
- *   nothing (not quantized)            the source's own blocks where no fold touched them, else F16 (or --dtype)
+ *   nothing (not quantized)            the source's own blocks where no fold touched them, else --dtype, else the source's type when it
+ *                                      is f32, f16 or bf16, else F16
  * Everything else is refused by tensor.  q and k rows go back into the neighbour order that llama files use. */
 #include <math.h>
 #include <stdio.h>
@@ -91,8 +92,10 @@ static int dense_type(const target *g, int i)
 {
     const oz_tensor *t = copied_source(g, i);
     if (t) return t->ggml_type;
-    const char *d = g->o->dtype;
-    return d && strcmp(d, "f32") == 0 ? GGML_F32 : d && strcmp(d, "bf16") == 0 ? GGML_BF16 : GGML_F16;
+    const char *d = g->o->dtype, *source = oz_weights_arch(g->w)->linear[i].src.tensor;
+    if (d) return strcmp(d, "f32") == 0 ? GGML_F32 : strcmp(d, "bf16") == 0 ? GGML_BF16 : GGML_F16;
+    t = source ? oz_ckpt_find(oz_weights_ckpt(g->w), source) : NULL;
+    return t && t->dtype == OZ_F32 ? GGML_F32 : t && t->dtype == OZ_BF16 ? GGML_BF16 : GGML_F16;
 }
 
 /* ---- rows of a linear as GGUF blocks, in our row order -------------------------------------------------------------- */
