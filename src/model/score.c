@@ -1,7 +1,8 @@
 /* model/score.c: two models read the same tokens; negative log-likelihood, KL divergence and top-1 agreement of the scored positions.
  *
  *   windows    non-overlapping windows of ctx tokens (BOS in front where the tokenizer adds one); every position that has a token before it
- *   llama.cpp  windows of 512, the first token replaced by BOS where there is one, positions 257 .. 512 scored
+ *   llama.cpp  whole windows of 512 of the text, BOS in front of it where the tokenizer adds one; the first token of every window gives way
+ *              to BOS; the last 255 tokens of a window are scored
  *   rolling    windows of ctx that overlap by half; only tokens not scored before count
  * Logits are made for a strip of positions at a time, so a large vocabulary costs STRIP rows and not a window. */
 #include "model/parts.h"
@@ -126,11 +127,11 @@ oz_status oz_score_text(oz_score *out, oz_model *m, oz_model *ref, const int32_t
     int64_t ctx = o->llama_cpp ? 512 : o->ctx, step = o->rolling ? ctx / 2 : ctx;
     memset(out, 0, sizeof *out);
     if (ctx < 2 || step < 1) return oz_fail(OZ_ERR_RANGE, NULL, "windows of %lld tokens; at least 2", (long long)ctx);
-    if (o->llama_cpp && n < ctx)
+    bool prefix = bos >= 0; /* each window begins with BOS */
+    if (o->llama_cpp && n + prefix < ctx)
         return oz_fail(OZ_ERR_RANGE, "give a longer text", "%lld tokens; the llama.cpp protocol needs a whole window of 512", (long long)n);
-    bool prefix = bos >= 0 && !o->llama_cpp; /* BOS in front of each window; llama.cpp: instead of its first token */
     int64_t body = prefix ? ctx - 1 : ctx;
-    if (prefix && step == ctx) step = body;
+    if (prefix && step == ctx && !o->llama_cpp) step = body; /* llama.cpp: BOS takes the place of a token */
     tally t = {.room = n + 1};
     int32_t *w = oz_alloc((size_t)ctx, sizeof *w);
     t.kld = oz_alloc((size_t)n + 1, sizeof *t.kld);
@@ -139,12 +140,11 @@ oz_status oz_score_text(oz_score *out, oz_model *m, oz_model *ref, const int32_t
     int64_t end = 0; /* tokens before this one were scored (rolling) */
     for (int64_t a = 0; !s && a < n - (prefix ? 0 : 1); a += step) {
         int64_t k = n - a < body ? n - a : body, from = 0;
-        if (o->llama_cpp && k < ctx) break; /* whole windows only */
+        if (o->llama_cpp && k < body) break; /* whole windows only */
         if (o->rolling && a && end >= n) break;
         if (prefix) w[0] = bos;
         memcpy(w + prefix, ids + a, (size_t)k * sizeof *w);
         if (o->llama_cpp) {
-            if (bos >= 0) w[0] = bos;
             from = ctx / 2;
         } else if (o->rolling && a) {
             from = end - a - 1 + prefix;
