@@ -139,7 +139,7 @@ static oz_status take_weights(const scale_objective *b, int linear, const float 
     OZ_TRY(mat_new(w, l->out, l->in));
     oz_status status = oz_weights_matrix(b->c->weights, linear, w->p);
     if (!status && s) status = round_weights(b, *w, s);
-    if (status) oz_free(w->p);
+    if (status) oz_free(w->p), w->p = NULL; /* callers free what they hold in every case */
     return status;
 }
 
