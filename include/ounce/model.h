@@ -82,6 +82,8 @@ OZ_MUST oz_status oz_arch_select(const oz_arch *, const char *where, uint8_t *ch
 OZ_MUST oz_status oz_arch_config(const oz_arch *, const oz_ckpt *, oz_node **, oz_arena *);
 /* GGUF metadata (general.*, ARCH.*) without the tokenizer's; and the GGUF tensor name of a row ("blk.3.attn_q"). */
 OZ_MUST oz_status oz_arch_gguf_meta(const oz_arch *, const oz_ckpt *, oz_out_meta **, int *n, oz_arena *);
+/* Llama 3 scaling lives in a GGUF tensor of its own, "rope_freqs.weight", f32 [head_dim / 2]; present: this model needs one. */
+OZ_MUST oz_status oz_arch_rope_factors(const oz_arch *, float *factors, bool *present);
 OZ_MUST oz_status oz_arch_gguf_name(const oz_arch *, bool vector, int index, char *out, size_t n);
 
 /* ---- weights with pending folds -------------------------------------------------------------------------------------- */

@@ -160,7 +160,7 @@ static oz_status add_linear(builder *b, const oz_pattern *p, int layer, int expe
         if (p->flags & OZ_PAT_ROPE_K) r->src.unpermute_heads = a->dims.kv_heads;
     }
     const oz_tensor *t;
-    if (oz_node_get(b->record, r->name)) {
+    if (oz_node_get(oz_node_get(b->record, r->name), "format")) {
         if (!claim_arrays(b, r->name))
             return oz_fail(OZ_ERR_KEY, NULL, "%s: quantization_config lists %s, but no array of it is stored", oz_ckpt_path(b->ck),
                            r->name);

@@ -1,22 +1,22 @@
-/* model/forward.c: the forward pass over coarse operations: norm, products of a site, rotate, attend, glu, residual.
+/* model/forward.c: one block, the embedding, the head, and a step of several sequences.
  *
- *   h += o(attend(rope(q(n1(h))), rope(k(n1(h))), v(n1(h))))      n1: attn_norm
- *   h += down(act(gate(n2(h))) * up(n2(h)))                       n2: mlp_norm; experts: moe.c
- * The same code runs whole sequences (calibration, scoring) and steps of sessions. */
+ *   h = norm(x);  q, k, v = h Wq, h Wk, h Wv;  q, k = rope(norm(q), norm(k));  x += attend(q, k, v) Wo
+ *   h = norm(x);  x += (act(h Wgate) * h Wup) Wdown        or the experts the router picks (moe.c)
+ * x [rows x d], rows of one sequence after another. Everything is cut over rows, or over (sequence, head), never by thread count. */
 #include "model/parts.h"
-#include <math.h>
 #include <string.h>
 
+/* ---- small steps over rows --------------------------------------------------------------------------------------------------------- */
 typedef struct norm_job {
     oz_mat x, y;
     const float *gain;
     float eps;
 } norm_job;
-static oz_status norm_rows(void *ctx, int64_t i0, int64_t i1, oz_work *work)
+static oz_status norm_rows(void *ctx, int64_t i0, int64_t i1, oz_work *w)
 {
     const norm_job *j = ctx;
-    (void)work;
-    for (int64_t t = i0; t < i1; t++) oz_nn_rmsnorm(j->x.p + t * j->x.ld, j->gain, 0, j->eps, j->x.cols, j->y.p + t * j->y.ld);
+    (void)w;
+    for (int64_t i = i0; i < i1; i++) oz_nn_rmsnorm(j->x.p + i * j->x.ld, j->gain, 0, j->eps, j->x.cols, j->y.p + i * j->y.ld);
     return OZ_OK;
 }
 oz_status oz_run_norm(oz_mat x, const float *gain, float eps, oz_mat y, oz_run *run)
@@ -29,12 +29,12 @@ typedef struct glu_job {
     oz_act_fn act;
     oz_mat gate, up;
 } glu_job;
-static oz_status glu_rows(void *ctx, int64_t i0, int64_t i1, oz_work *work)
+static oz_status glu_rows(void *ctx, int64_t i0, int64_t i1, oz_work *w)
 {
     const glu_job *j = ctx;
-    (void)work;
-    for (int64_t t = i0; t < i1; t++)
-        oz_nn_glu(j->act, j->gate.p + t * j->gate.ld, j->up.p + t * j->up.ld, j->gate.p + t * j->gate.ld, j->gate.cols);
+    (void)w;
+    for (int64_t i = i0; i < i1; i++)
+        oz_nn_glu(j->act, j->gate.p + i * j->gate.ld, j->up.p + i * j->up.ld, j->gate.p + i * j->gate.ld, j->gate.cols);
     return OZ_OK;
 }
 oz_status oz_run_glu(oz_act_fn act, oz_mat gate, oz_mat up, oz_run *run)
@@ -43,197 +43,205 @@ oz_status oz_run_glu(oz_act_fn act, oz_mat gate, oz_mat up, oz_run *run)
     return oz_pool_for(run ? run->pool : NULL, gate.rows, 16, glu_rows, &j);
 }
 
-static oz_mat scratch(oz_model *m, int64_t rows, int64_t cols)
+static void add_rows(oz_mat x, oz_mat y)
 {
-    return oz_mat_of(oz_arena_alloc(m->scratch, (size_t)(rows * cols) * sizeof(float)), rows, cols);
+    for (int64_t i = 0; i < x.rows; i++)
+        for (int64_t j = 0; j < x.cols; j++) x.p[i * x.ld + j] += y.p[i * y.ld + j];
 }
 
-static void add_to(oz_mat h, oz_mat y)
+static oz_status scratch(oz_model *m, int64_t rows, int64_t cols, oz_mat *out)
 {
-    for (int64_t t = 0; t < h.rows; t++)
-        for (int64_t j = 0; j < h.cols; j++) h.p[t * h.ld + j] += y.p[t * y.ld + j];
+    size_t bytes;
+    if (!oz_mul_size((size_t)rows, (size_t)cols * sizeof(float), &bytes))
+        return oz_fail(OZ_ERR_RANGE, "run fewer sequences at once", "%lld rows of %lld do not fit in memory", (long long)rows,
+                       (long long)cols);
+    float *p = oz_arena_alloc(m->scratch, bytes);
+    *out = oz_mat_of(p, rows, cols);
+    return p ? OZ_OK : OZ_ERR_NOMEM;
 }
 
-/* Shows the input of a site to the watcher; true: this stage was the last one wanted. */
-static oz_status seen(const oz_forward *f, int stage, const int32_t *lin, int n, oz_mat x, bool *stop)
+/* ---- one block -------------------------------------------------------------------------------------------------------------------------
+ */
+static oz_status see(const oz_forward *f, const int32_t *lin, int n, oz_mat x)
 {
-    if (f && f->watch) OZ_TRY(f->watch(f->ctx, lin, n, x));
-    *stop = f && f->stop_after_stage >= 0 && stage >= f->stop_after_stage;
-    return OZ_OK;
+    return f && f->watch ? f->watch(f->ctx, lin, n, x) : OZ_OK;
 }
+static bool stops(const oz_forward *f, int stage) { return f && f->stop_after_stage == stage; }
 
-static oz_status attention_part(oz_model *m, int layer, oz_mat h, const oz_seqs *s, const oz_forward *f, bool *stop, oz_run *run)
+static oz_status attention_part(oz_model *m, int layer, oz_mat x, oz_mat h, const oz_seqs *seqs, const oz_forward *fw, bool *done,
+                                oz_run *run)
 {
-    const oz_arch *arch = oz_arch_of(m);
-    const oz_dims *d = &arch->dims;
+    const oz_arch *a = oz_arch_of(m);
+    const oz_dims *d = &a->dims;
     const float *gain;
-    int32_t qkv[3] = {oz_arch_find(arch, "q", layer, -1), oz_arch_find(arch, "k", layer, -1), oz_arch_find(arch, "v", layer, -1)},
-            o = oz_arch_find(arch, "o", layer, -1);
-    OZ_TRY(oz_model_vec(m, oz_arch_vector(arch, "attn_norm", layer), &gain));
-    oz_mat x = scratch(m, h.rows, d->hidden), q = scratch(m, h.rows, d->heads * d->head_dim),
-           k = scratch(m, h.rows, d->kv_heads * d->head_dim), v = scratch(m, h.rows, d->kv_heads * d->head_dim),
-           a = scratch(m, h.rows, d->heads * d->head_dim);
-    if (!x.p || !q.p || !k.p || !v.p || !a.p) return OZ_ERR_NOMEM;
-    OZ_TRY(oz_run_norm(h, gain, d->norm_eps, x, run));
-    OZ_TRY(seen(f, 0, qkv, 3, x, stop));
-    if (*stop) return OZ_OK;
-    oz_mat y[3] = {q, k, v};
-    OZ_TRY(oz_model_apply(m, qkv, 3, x, y, run));
-    OZ_TRY(oz_norm_and_rotate(m, layer, q, k, s, run));
-    for (int i = 0; s->session && i < s->n; i++) {
-        int64_t r0 = oz_seqs_start(s, i), n = oz_seqs_start(s, i + 1) - r0;
-        OZ_TRY(oz_session_append(s->session[i], layer, oz_mat_rows(k, r0, n), oz_mat_rows(v, r0, n)));
+    int32_t qkv[3] = {oz_arch_find(a, "q", layer, -1), oz_arch_find(a, "k", layer, -1), oz_arch_find(a, "v", layer, -1)};
+    int32_t o = oz_arch_find(a, "o", layer, -1);
+    int64_t kv = (int64_t)d->kv_heads * d->head_dim;
+    oz_mat q, k, v, att;
+    OZ_TRY(oz_model_vec(m, oz_arch_vector(a, "attn_norm", layer), &gain));
+    OZ_TRY(oz_run_norm(x, gain, d->norm_eps, h, run));
+    OZ_TRY(see(fw, qkv, 3, h));
+    if ((*done = stops(fw, 0))) return OZ_OK;
+    OZ_TRY(scratch(m, x.rows, (int64_t)d->heads * d->head_dim, &q));
+    OZ_TRY(scratch(m, x.rows, kv, &k));
+    OZ_TRY(scratch(m, x.rows, kv, &v));
+    OZ_TRY(scratch(m, x.rows, q.cols, &att));
+    OZ_TRY(oz_model_apply(m, qkv, 3, h, (oz_mat[]){q, k, v}, run));
+    OZ_TRY(oz_norm_and_rotate(m, layer, q, k, seqs, run));
+    for (int s = 0; seqs->session && s < seqs->n; s++) {
+        int64_t at = oz_seqs_start(seqs, s), n = oz_seqs_start(seqs, s + 1) - at;
+        OZ_TRY(oz_session_append(seqs->session[s], layer, oz_mat_rows(k, at, n), oz_mat_rows(v, at, n)));
     }
-    OZ_TRY(oz_attend_all(m, layer, q, k, v, a, s, run));
-    OZ_TRY(seen(f, 1, &o, 1, a, stop));
-    if (*stop) return OZ_OK;
-    OZ_TRY(oz_model_apply(m, &o, 1, a, &x, run));
-    add_to(h, x);
+    OZ_TRY(oz_attend_all(m, layer, q, k, v, att, seqs, run));
+    OZ_TRY(see(fw, &o, 1, att));
+    if ((*done = stops(fw, 1))) return OZ_OK;
+    OZ_TRY(oz_model_apply(m, &o, 1, att, &h, run));
+    add_rows(x, h);
     return OZ_OK;
 }
 
-static oz_status mlp_part(oz_model *m, int layer, oz_mat h, const oz_forward *f, bool *stop, oz_run *run)
+static oz_status mlp_part(oz_model *m, int layer, oz_mat x, oz_mat h, const oz_forward *fw, oz_run *run)
 {
-    const oz_arch *arch = oz_arch_of(m);
-    const oz_dims *d = &arch->dims;
+    const oz_arch *a = oz_arch_of(m);
+    const oz_dims *d = &a->dims;
     const float *gain;
-    OZ_TRY(oz_model_vec(m, oz_arch_vector(arch, "mlp_norm", layer), &gain));
-    oz_mat x = scratch(m, h.rows, d->hidden), y = scratch(m, h.rows, d->hidden);
-    if (!x.p || !y.p) return OZ_ERR_NOMEM;
-    OZ_TRY(oz_run_norm(h, gain, d->norm_eps, x, run));
+    OZ_TRY(oz_model_vec(m, oz_arch_vector(a, "mlp_norm", layer), &gain));
+    OZ_TRY(oz_run_norm(x, gain, d->norm_eps, h, run));
     if (d->experts) {
-        OZ_TRY(oz_run_experts(m, layer, x, y, f, stop, run));
-        if (!*stop) add_to(h, y);
+        oz_mat y;
+        bool done;
+        OZ_TRY(scratch(m, x.rows, x.cols, &y));
+        OZ_TRY(oz_run_experts(m, layer, h, y, fw, &done, run));
+        if (!done) add_rows(x, y);
         return OZ_OK;
     }
-    int32_t both[2] = {oz_arch_find(arch, "gate", layer, -1), oz_arch_find(arch, "up", layer, -1)},
-            down = oz_arch_find(arch, "down", layer, -1);
-    oz_mat g[2] = {scratch(m, h.rows, d->ffn), scratch(m, h.rows, d->ffn)};
-    if (!g[0].p || !g[1].p) return OZ_ERR_NOMEM;
-    OZ_TRY(seen(f, 2, both, 2, x, stop));
-    if (*stop) return OZ_OK;
-    OZ_TRY(oz_model_apply(m, both, 2, x, g, run));
-    OZ_TRY(oz_run_glu(d->act, g[0], g[1], run));
-    OZ_TRY(seen(f, 3, &down, 1, g[0], stop));
-    if (*stop) return OZ_OK;
-    OZ_TRY(oz_model_apply(m, &down, 1, g[0], &y, run));
-    add_to(h, y);
+    int32_t in[2] = {oz_arch_find(a, "gate", layer, -1), oz_arch_find(a, "up", layer, -1)}, down = oz_arch_find(a, "down", layer, -1);
+    OZ_TRY(see(fw, in, 2, h));
+    if (stops(fw, 2)) return OZ_OK;
+    oz_mat gate, up;
+    OZ_TRY(scratch(m, x.rows, d->ffn, &gate));
+    OZ_TRY(scratch(m, x.rows, d->ffn, &up));
+    OZ_TRY(oz_model_apply(m, in, 2, h, (oz_mat[]){gate, up}, run));
+    OZ_TRY(oz_run_glu(d->act, gate, up, run));
+    OZ_TRY(see(fw, &down, 1, gate));
+    if (stops(fw, 3)) return OZ_OK;
+    OZ_TRY(oz_model_apply(m, &down, 1, gate, &h, run));
+    add_rows(x, h);
     return OZ_OK;
 }
 
-oz_status oz_run_layer(oz_model *m, int layer, oz_mat h, const oz_seqs *s, const oz_forward *f, oz_run *run)
+oz_status oz_run_layer(oz_model *m, int layer, oz_mat x, const oz_seqs *seqs, const oz_forward *fw, oz_run *run)
 {
-    bool stop = false;
-    oz_arena_mark mark = oz_arena_save(m->scratch);
-    oz_status status = attention_part(m, layer, h, s, f, &stop, run);
-    oz_arena_rewind(m->scratch, mark);
-    if (!status && !stop) {
-        mark = oz_arena_save(m->scratch);
-        status = mlp_part(m, layer, h, f, &stop, run);
-        oz_arena_rewind(m->scratch, mark);
+    oz_mat h;
+    bool done = false;
+    oz_arena_mark all = oz_arena_save(m->scratch);
+    OZ_TRY(oz_check_cancel(run));
+    oz_status s = scratch(m, x.rows, x.cols, &h);
+    oz_arena_mark half = oz_arena_save(m->scratch);
+    if (!s) s = attention_part(m, layer, x, h, seqs, fw, &done, run);
+    if (!s && !done) {
+        oz_arena_rewind(m->scratch, half);
+        s = mlp_part(m, layer, x, h, fw, run);
     }
-    return status;
+    oz_arena_rewind(m->scratch, all);
+    if (m->opt.stream) oz_model_drop_block(m, layer);
+    return s;
 }
 
-oz_status oz_model_run_block(oz_model *m, int layer, oz_mat hidden, int64_t length, const oz_forward *f, oz_run *run)
+/* Without a watcher, so many rows at a time: working memory stays small and in cache. */
+#define CHUNK 4096
+oz_status oz_model_run_block(oz_model *m, int layer, oz_mat hidden, int64_t length, const oz_forward *fw, oz_run *run)
 {
-    if (length < 1 || hidden.rows % length)
-        return oz_fail(OZ_ERR_SHAPE, NULL, "block %d: %lld tokens are no whole number of sequences of %lld", layer, (long long)hidden.rows,
-                       (long long)length);
-    oz_seqs s = {.n = (int)(hidden.rows / length), .length = length, .total = hidden.rows, .longest = length};
-    return oz_run_layer(m, layer, hidden, &s, f, run);
+    const oz_dims *d = &oz_arch_of(m)->dims;
+    if (layer < 0 || layer >= d->layers || length < 1 || hidden.rows % length || hidden.cols != d->hidden)
+        return oz_fail(OZ_ERR_SHAPE, NULL, "block %d of %s: %lld rows of %lld are no whole sequences of %lld tokens of %d", layer,
+                       oz_arch_of(m)->name, (long long)hidden.rows, (long long)hidden.cols, (long long)length, d->hidden);
+    OZ_TRY(oz_rope_table(&m->rope, d, length, length));
+    int64_t step = fw && fw->watch ? hidden.rows : length > CHUNK ? length : CHUNK / length * length;
+    for (int64_t r = 0; r < hidden.rows; r += step) {
+        int64_t n = hidden.rows - r < step ? hidden.rows - r : step;
+        oz_seqs s = {.n = (int)(n / length), .length = length, .total = n, .longest = length};
+        bool keep = m->opt.stream && r + n < hidden.rows;
+        if (keep) m->opt.stream = false;
+        oz_status status = oz_run_layer(m, layer, oz_mat_rows(hidden, r, n), &s, fw, run);
+        if (keep) m->opt.stream = true;
+        OZ_TRY(status);
+    }
+    return OZ_OK;
 }
 
+/* ---- embedding and head ----------------------------------------------------------------------------------------------------------------
+ */
 oz_status oz_model_embed(oz_model *m, const int32_t *ids, int64_t n, oz_mat hidden, oz_run *run)
 {
-    const oz_arch *arch = oz_arch_of(m);
-    oz_linear *e;
-    (void)run;
-    OZ_TRY(oz_model_load(m, arch->embed, &e));
+    const oz_arch *a = oz_arch_of(m);
+    const oz_linear *l;
+    OZ_TRY(oz_check_cancel(run));
+    OZ_TRY(oz_model_linear(m, a->embed, &l));
     for (int64_t t = 0; t < n; t++) {
-        if (ids[t] < 0 || ids[t] >= arch->dims.vocab)
-            return oz_fail(OZ_ERR_RANGE, NULL, "token %lld is %d; the vocabulary has %d", (long long)t, (int)ids[t], (int)arch->dims.vocab);
-        if (e->nside) return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "%s: an embedding with a sidecar is not read yet", e->name);
-        OZ_TRY(oz_unpack(&e->w[0], ids[t], 1, oz_mat_of(hidden.p + t * hidden.ld, 1, arch->dims.hidden)));
+        if (ids[t] < 0 || ids[t] >= a->dims.vocab)
+            return oz_fail(OZ_ERR_RANGE, "the tokenizer does not belong to this model", "token %d at position %lld: the vocabulary has %d",
+                           ids[t], (long long)t, a->dims.vocab);
+        if (l->nside)
+            OZ_TRY(oz_weights_rows(m->weights, a->embed, ids[t], 1, hidden.p + t * hidden.ld));
+        else
+            OZ_TRY(oz_unpack(&l->w[0], ids[t], 1, oz_mat_rows(hidden, t, 1)));
     }
     return OZ_OK;
 }
 
 oz_status oz_model_head(oz_model *m, oz_mat hidden, oz_mat logits, oz_run *run)
 {
-    const oz_arch *arch = oz_arch_of(m);
+    const oz_arch *a = oz_arch_of(m);
     const float *gain;
-    OZ_TRY(oz_model_vec(m, arch->final_norm, &gain));
+    oz_mat h;
+    int32_t head = a->head;
+    if (logits.cols != a->dims.vocab || logits.rows != hidden.rows)
+        return oz_fail(OZ_ERR_SHAPE, NULL, "logits of %lld x %lld for %lld rows of a vocabulary of %d", (long long)logits.rows,
+                       (long long)logits.cols, (long long)hidden.rows, a->dims.vocab);
+    OZ_TRY(oz_model_vec(m, a->final_norm, &gain));
     oz_arena_mark mark = oz_arena_save(m->scratch);
-    oz_mat x = scratch(m, hidden.rows, hidden.cols);
-    oz_status s = x.p ? oz_run_norm(hidden, gain, arch->dims.norm_eps, x, run) : OZ_ERR_NOMEM;
-    int32_t head = arch->head;
-    if (!s) s = oz_model_apply(m, &head, 1, x, &logits, run);
+    oz_status s = scratch(m, hidden.rows, hidden.cols, &h);
+    if (!s) s = oz_run_norm(hidden, gain, a->dims.norm_eps, h, run);
+    if (!s) s = oz_model_apply(m, &head, 1, h, &logits, run);
     oz_arena_rewind(m->scratch, mark);
     return s;
 }
 
-/* y [rows x out] = x W' for given weights, or the block's own linear. */
-static oz_status project(oz_model *m, int32_t lin, oz_mat x, const oz_mat *w, oz_mat y, oz_run *run)
+/* ---- steps
+ * ------------------------------------------------------------------------------------------------------------------------------- */
+oz_status oz_step_hidden(oz_model *m, const oz_step *st, oz_mat out, oz_run *run)
 {
-    if (!w) return oz_model_apply(m, &lin, 1, x, &y, run);
-    OZ_TRY(oz_gemm(run ? run->pool : NULL, 0, 1, 1, x, *w, 0, y));
-    const oz_linear *own;
-    OZ_TRY(oz_model_linear(m, lin, &own));
-    for (int64_t t = 0; own->bias && t < y.rows; t++)
-        for (int64_t j = 0; j < y.cols; j++) y.p[t * y.ld + j] += own->bias[j];
-    return OZ_OK;
-}
-
-oz_status oz_model_attention(oz_model *m, int layer, oz_mat x, int64_t length, const oz_mat *wq, const oz_mat *wk, const oz_mat *wv,
-                             bool with_o, oz_mat y, oz_run *run)
-{
-    const oz_arch *arch = oz_arch_of(m);
-    const oz_dims *d = &arch->dims;
-    oz_seqs s = {.n = (int)(x.rows / length), .length = length, .total = x.rows, .longest = length};
-    oz_arena_mark mark = oz_arena_save(m->scratch);
-    oz_mat q = scratch(m, x.rows, d->heads * d->head_dim), k = scratch(m, x.rows, d->kv_heads * d->head_dim),
-           v = scratch(m, x.rows, d->kv_heads * d->head_dim), a = with_o ? scratch(m, x.rows, d->heads * d->head_dim) : y;
-    oz_status status = q.p && k.p && v.p && a.p ? OZ_OK : OZ_ERR_NOMEM;
-    if (!status) status = project(m, oz_arch_find(arch, "q", layer, -1), x, wq, q, run);
-    if (!status) status = project(m, oz_arch_find(arch, "k", layer, -1), x, wk, k, run);
-    if (!status) status = project(m, oz_arch_find(arch, "v", layer, -1), x, wv, v, run);
-    if (!status) status = oz_norm_and_rotate(m, layer, q, k, &s, run);
-    if (!status) status = oz_attend_all(m, layer, q, k, v, a, &s, run);
-    if (!status && with_o) status = project(m, oz_arch_find(arch, "o", layer, -1), a, NULL, y, run);
-    oz_arena_rewind(m->scratch, mark);
-    return status;
-}
-
-oz_status oz_step_hidden(oz_model *m, const oz_step *step, oz_mat hidden, oz_run *run)
-{
-    const oz_arch *arch = oz_arch_of(m);
-    int64_t rows = step->start[step->nseq], d = arch->dims.hidden;
-    oz_seqs s = {.n = step->nseq, .start = step->start, .session = step->session, .total = rows};
-    for (int i = 0; i < step->nseq; i++) {
-        int64_t n = step->start[i + 1] - step->start[i];
-        OZ_TRY(oz_session_room(step->session[i], n));
-        if (step->session[i]->tokens + n > s.longest) s.longest = step->session[i]->tokens + n;
+    const oz_dims *d = &oz_arch_of(m)->dims;
+    int64_t rows = st->start[st->nseq], longest = 0;
+    for (int s = 0; s < st->nseq; s++) {
+        int64_t n = st->start[s + 1] - st->start[s];
+        OZ_TRY(oz_session_room(st->session[s], n));
+        if (st->session[s]->tokens + n > longest) longest = st->session[s]->tokens + n;
     }
-    float *h = oz_alloc((size_t)(rows * d), sizeof *h);
-    oz_status status = h ? oz_model_embed(m, step->ids, rows, oz_mat_of(h, rows, d), run) : OZ_ERR_NOMEM;
-    for (int l = 0; !status && l < arch->dims.layers; l++) {
-        status = oz_check_cancel(run);
-        if (!status) status = oz_run_layer(m, l, oz_mat_of(h, rows, d), &s, NULL, run);
-        if (m->opt.stream) oz_model_drop_block(m, l);
-    }
-    for (int64_t i = 0; !status && i < step->nwant; i++) memcpy(hidden.p + i * hidden.ld, h + step->want[i] * d, (size_t)d * sizeof *h);
-    for (int i = 0; !status && i < step->nseq; i++) step->session[i]->tokens += step->start[i + 1] - step->start[i];
-    oz_free(h);
-    return status;
+    for (int64_t i = 0; i < st->nwant; i++)
+        if (st->want[i] < 0 || st->want[i] >= rows)
+            return oz_fail(OZ_ERR_RANGE, NULL, "logits are wanted of row %lld, the step has %lld", (long long)st->want[i], (long long)rows);
+    OZ_TRY(oz_rope_table(&m->rope, d, longest, longest));
+    oz_seqs seqs = {.n = st->nseq, .start = st->start, .session = st->session, .total = rows, .longest = longest};
+    float *p = oz_alloc((size_t)rows, (size_t)d->hidden * sizeof *p);
+    if (!p) return OZ_ERR_NOMEM;
+    oz_mat x = oz_mat_of(p, rows, d->hidden);
+    oz_status s = oz_model_embed(m, st->ids, rows, x, run);
+    for (int L = 0; L < d->layers && !s; L++) s = oz_run_layer(m, L, x, &seqs, NULL, run);
+    for (int64_t i = 0; i < st->nwant && !s; i++) memcpy(out.p + i * out.ld, p + st->want[i] * d->hidden, (size_t)d->hidden * sizeof *p);
+    oz_free(p);
+    for (int i = 0; i < st->nseq && !s; i++) st->session[i]->tokens += st->start[i + 1] - st->start[i];
+    return s;
 }
 
-oz_status oz_model_step(oz_model *m, const oz_step *step, oz_mat logits, oz_run *run)
+oz_status oz_model_step(oz_model *m, const oz_step *st, oz_mat logits, oz_run *run)
 {
-    int64_t d = oz_arch_of(m)->dims.hidden;
-    float *h = oz_alloc((size_t)((step->nwant ? step->nwant : 1) * d), sizeof *h);
-    oz_status s = h ? oz_step_hidden(m, step, oz_mat_of(h, step->nwant, d), run) : OZ_ERR_NOMEM;
-    if (!s && step->nwant) s = oz_model_head(m, oz_mat_of(h, step->nwant, d), logits, run);
-    oz_free(h);
+    float *p = oz_alloc((size_t)st->nwant + 1, (size_t)oz_arch_of(m)->dims.hidden * sizeof *p);
+    if (!p) return OZ_ERR_NOMEM;
+    oz_mat h = oz_mat_of(p, st->nwant, oz_arch_of(m)->dims.hidden);
+    oz_status s = oz_step_hidden(m, st, h, run);
+    if (!s && st->nwant) s = oz_model_head(m, h, logits, run);
+    oz_free(p);
     return s;
 }

@@ -18,7 +18,12 @@ typedef struct oz_slot {
     bool loaded;
 } oz_slot;
 OZ_MUST oz_status oz_slot_load(oz_slot *, const oz_weights *, const oz_node *record, int linear);
+/* A linear of the record alone, without its bias. */
+OZ_MUST oz_status oz_slot_recorded(oz_slot *, const oz_weights *, const oz_node *rec, const oz_linear_row *);
 void oz_slot_drop(oz_slot *);
+/* weights.c: the tensor behind a source (a slice of 3-D experts as a matrix), and the file's row of a row. */
+OZ_MUST oz_status oz_source_tensor(const oz_ckpt *, const oz_source *, oz_tensor *);
+int64_t oz_source_row(const oz_source *, int64_t row);
 
 struct oz_model {
     oz_ckpt *own_ckpt;

@@ -1,235 +1,263 @@
-/* model/state.c: keys and values of one sequence, f16, in pages of 64 tokens that forks share until one of them writes.
+/* model/state.c: session state: a list of stores by layer set, here one store of keys and values in f16 (or f32).
  *
- *   page   [layer][k, v][kv head][64][D] f16; position p of a sequence is row p % 64 of page p / 64
- * One layer set (full attention) so far, behind oz_state_type. */
+ * A page holds 64 tokens of every layer of the set: [layer][keys, values][kv head][64][D]. Forks share pages; a page is copied when one of
+ * its owners writes to it, so a fork costs at most one page. Positions are rotated before they are stored: dropping one from the middle is
+ * not offered (OZ_STATE_DROP), truncating is. */
 #include "model/parts.h"
 #include <string.h>
 
 typedef struct page {
     int refs;
-    uint16_t *data;
-} page;
-typedef struct kv_state {
+    size_t bytes;
+} page; /* data follows, 64-byte aligned */
+typedef struct kv_store {
     oz_state base;
-    int64_t tokens, max, D, heads, npage, room;
+    oz_dtype dtype;
+    int kv, dim;
+    int64_t tokens;
     page **page;
-} kv_state;
+    int npage, room;
+} kv_store;
 
-static size_t page_values(const kv_state *s) { return (size_t)s->base.layers * 2 * (size_t)s->heads * OZ_PAGE * (size_t)s->D; }
-
-static void drop_page(page *p)
+static uint8_t *data_of(page *p) { return (uint8_t *)p + 64; }
+static size_t page_bytes(const kv_store *s)
 {
-    if (p && --p->refs == 0) {
-        oz_free(p->data);
-        oz_free(p);
-    }
+    return (size_t)s->base.layers * 2 * (size_t)s->kv * OZ_PAGE * (size_t)s->dim * oz_dtype_size(s->dtype);
+}
+static page *page_new(const kv_store *s)
+{
+    page *p = oz_alloc_aligned(64 + page_bytes(s), 64);
+    if (p) *p = (page){1, page_bytes(s)};
+    return p;
+}
+static void page_drop(page *p)
+{
+    if (p && --p->refs == 0) oz_free(p);
+}
+static size_t offset_of(const kv_store *s, int layer, bool v, int head)
+{
+    return (((size_t)(layer - s->base.layer0) * 2 + v) * (size_t)s->kv + (size_t)head) * OZ_PAGE * (size_t)s->dim * oz_dtype_size(s->dtype);
 }
 
-static oz_status new_page(const kv_state *s, const page *from, page **out)
+static void kv_cut(kv_store *s, int64_t tokens)
 {
-    page *p = oz_zalloc(1, sizeof *p);
-    *out = NULL;
-    if (!p) return OZ_ERR_NOMEM;
-    p->data = oz_alloc(page_values(s), sizeof *p->data);
-    if (!p->data) {
-        oz_free(p);
-        return OZ_ERR_NOMEM;
-    }
-    if (from) memcpy(p->data, from->data, page_values(s) * sizeof *p->data);
-    p->refs = 1;
-    *out = p;
-    return OZ_OK;
+    int keep = (int)((tokens + OZ_PAGE - 1) / OZ_PAGE);
+    while (s->npage > keep) page_drop(s->page[--s->npage]);
+    if (s->tokens > tokens) s->tokens = tokens;
 }
-
-static void end(oz_state *state)
+static void kv_end(oz_state *st)
 {
-    kv_state *s = (kv_state *)state;
-    for (int64_t i = 0; i < s->npage; i++) drop_page(s->page[i]);
+    kv_store *s = (kv_store *)st;
+    kv_cut(s, 0);
     oz_free(s->page);
     oz_free(s);
 }
-
-static oz_status fork_state(oz_state **out, const oz_state *state)
+static oz_status kv_fork(oz_state **out, const oz_state *from)
 {
-    const kv_state *s = (const kv_state *)state;
-    kv_state *f = oz_zalloc(1, sizeof *f);
+    const kv_store *f = (const kv_store *)from;
+    kv_store *s = oz_alloc(1, sizeof *s);
     *out = NULL;
-    if (!f) return OZ_ERR_NOMEM;
-    *f = *s;
-    f->room = s->npage + 1;
-    f->page = oz_zalloc((size_t)f->room, sizeof *f->page);
-    if (!f->page) {
-        oz_free(f);
+    if (!s) return OZ_ERR_NOMEM;
+    *s = *f;
+    s->room = f->npage;
+    s->page = oz_alloc((size_t)f->npage + 1, sizeof(page *));
+    if (!s->page) {
+        oz_free(s);
         return OZ_ERR_NOMEM;
     }
-    for (int64_t i = 0; i < s->npage; i++) {
-        f->page[i] = s->page[i];
-        f->page[i]->refs++;
+    for (int i = 0; i < f->npage; i++) {
+        s->page[i] = f->page[i];
+        s->page[i]->refs++;
     }
-    *out = &f->base;
+    *out = &s->base;
     return OZ_OK;
 }
-
-static oz_status mark(oz_state *state, uint64_t *out)
+static oz_status kv_mark(oz_state *st, uint64_t *mark)
 {
-    *out = (uint64_t)((kv_state *)state)->tokens;
+    *mark = (uint64_t)((kv_store *)st)->tokens;
     return OZ_OK;
 }
-
-static oz_status rollback(oz_state *state, uint64_t to)
+static oz_status kv_rollback(oz_state *st, uint64_t mark)
 {
-    kv_state *s = (kv_state *)state;
-    if (to > (uint64_t)s->tokens)
-        return oz_fail(OZ_ERR_RANGE, NULL, "a state of %lld tokens cannot roll back to %llu", (long long)s->tokens, (unsigned long long)to);
-    s->tokens = (int64_t)to;
-    int64_t keep = (s->tokens + OZ_PAGE - 1) / OZ_PAGE;
-    while (s->npage > keep) drop_page(s->page[--s->npage]);
+    kv_store *s = (kv_store *)st;
+    if (mark > (uint64_t)s->tokens)
+        return oz_fail(OZ_ERR_RANGE, NULL, "KV store of %lld tokens cannot roll back to token %llu", (long long)s->tokens,
+                       (unsigned long long)mark);
+    kv_cut(s, (int64_t)mark);
     return OZ_OK;
 }
-
-static oz_status drop(oz_state *state, const int32_t *positions, int n)
+static oz_status kv_drop(oz_state *st, const int32_t *positions, int n)
 {
     (void)positions;
-    return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "layers %d to %d: single tokens (%d asked) cannot be dropped from f16 pages", state->layer0,
-                   state->layer0 + state->layers - 1, n);
+    return n ? oz_fail(OZ_ERR_UNSUPPORTED, "truncate instead",
+                       "KV store of %lld tokens: keys are rotated by position, single ones cannot be dropped",
+                       (long long)((kv_store *)st)->tokens)
+             : OZ_OK;
 }
-
-static oz_status save(const oz_state *state, oz_writer *writer)
+/* One tensor a page, "kv.page.N", bytes as in memory. */
+static oz_status kv_save(const oz_state *st, oz_writer *w)
 {
-    (void)writer;
-    return oz_fail(OZ_ERR_UNSUPPORTED, NULL, "layers %d to %d: states are not written to files yet", state->layer0,
-                   state->layer0 + state->layers - 1);
+    const kv_store *s = (const kv_store *)st;
+    char name[32] = "kv.page.";
+    for (int i = 0; i < s->npage; i++) {
+        char digits[12];
+        int n = 0, x = i, at = 8;
+        do digits[n++] = (char)('0' + x % 10);
+        while ((x /= 10));
+        while (n) name[at++] = digits[--n];
+        name[at] = 0;
+        OZ_TRY(oz_writer_put(w, name, data_of(s->page[i]), s->page[i]->bytes));
+    }
+    return OZ_OK;
 }
-
-static size_t bytes(const oz_state *state)
+static size_t kv_bytes(const oz_state *st)
 {
-    const kv_state *s = (const kv_state *)state;
-    return (size_t)s->npage * page_values(s) * sizeof(uint16_t);
+    const kv_store *s = (const kv_store *)st;
+    return (size_t)s->npage * (64 + page_bytes(s)) + sizeof *s;
+}
+static const struct oz_state_type kv_type = {.name = "kv",
+                                             .fork = kv_fork,
+                                             .mark = kv_mark,
+                                             .rollback = kv_rollback,
+                                             .drop = kv_drop,
+                                             .save = kv_save,
+                                             .bytes = kv_bytes,
+                                             .end = kv_end};
+
+static oz_status kv_new(oz_state **out, const oz_dims *d, oz_dtype dtype)
+{
+    kv_store *s = oz_zalloc(1, sizeof *s);
+    if (!s) return OZ_ERR_NOMEM;
+    s->base = (oz_state){&kv_type, OZ_STATE_TRUNCATE | OZ_STATE_SHARE | OZ_STATE_CAUSAL, 0, d->layers};
+    s->dtype = dtype;
+    s->kv = d->kv_heads;
+    s->dim = d->head_dim;
+    *out = &s->base;
+    return OZ_OK;
 }
 
-static const struct oz_state_type kv_f16 = {"kv f16", fork_state, mark, rollback, drop, save, bytes, end};
-
-oz_status oz_session_new(oz_session **out, const oz_model *m, int64_t max)
+/* ---- sessions
+ * ------------------------------------------------------------------------------------------------------------------------------ */
+oz_status oz_session_new(oz_session **out, const oz_model *m, int64_t max_tokens)
 {
     const oz_dims *d = &oz_arch_of(m)->dims;
     *out = NULL;
-    if (max < 1) return oz_fail(OZ_ERR_RANGE, "ask for room for a token at least", "a session of %lld tokens", (long long)max);
+    if (max_tokens < 1) return oz_fail(OZ_ERR_RANGE, NULL, "a session of %lld tokens", (long long)max_tokens);
     oz_session *s = oz_zalloc(1, sizeof *s);
-    kv_state *k = oz_zalloc(1, sizeof *k);
-    oz_state **list = oz_zalloc(1, sizeof *list);
-    if (!s || !k || !list) {
-        oz_free(s);
-        oz_free(k);
-        oz_free(list);
-        return OZ_ERR_NOMEM;
+    if (!s) return OZ_ERR_NOMEM;
+    *s = (oz_session){.model = m, .max = max_tokens};
+    s->state = oz_zalloc(1, sizeof(oz_state *));
+    oz_status status = s->state ? kv_new(&s->state[0], d, strcmp(m->opt.kv, "f32") ? OZ_F16 : OZ_F32) : OZ_ERR_NOMEM;
+    if (status)
+        oz_session_free(s);
+    else {
+        s->nstate = 1;
+        *out = s;
     }
-    k->base = (oz_state){&kv_f16, OZ_STATE_TRUNCATE | OZ_STATE_SHARE | OZ_STATE_CAUSAL, 0, d->layers};
-    k->max = max, k->D = d->head_dim, k->heads = d->kv_heads;
-    list[0] = &k->base;
-    *s = (oz_session){.model = m, .max = max, .nstate = 1, .state = list};
-    *out = s;
-    return OZ_OK;
+    return status;
 }
-
 void oz_session_free(oz_session *s)
 {
     if (!s) return;
-    for (int i = 0; i < s->nstate; i++)
-        if (s->state[i]) s->state[i]->type->end(s->state[i]);
+    for (int i = 0; i < s->nstate; i++) s->state[i]->type->end(s->state[i]);
     oz_free(s->state);
     oz_free(s);
 }
-
 int64_t oz_session_tokens(const oz_session *s) { return s->tokens; }
-
 size_t oz_session_bytes(const oz_session *s)
 {
-    size_t sum = 0;
+    size_t sum = sizeof *s;
     for (int i = 0; i < s->nstate; i++) sum += s->state[i]->type->bytes(s->state[i]);
     return sum;
 }
-
 oz_status oz_session_fork(oz_session **out, const oz_session *from)
 {
-    oz_session *s = oz_zalloc(1, sizeof *s);
     *out = NULL;
+    oz_session *s = oz_zalloc(1, sizeof *s);
     if (!s) return OZ_ERR_NOMEM;
-    *s = *from;
-    s->state = oz_zalloc((size_t)from->nstate, sizeof *s->state);
+    *s = (oz_session){.model = from->model, .max = from->max, .tokens = from->tokens};
+    s->state = oz_zalloc((size_t)from->nstate, sizeof(oz_state *));
     oz_status status = s->state ? OZ_OK : OZ_ERR_NOMEM;
-    s->nstate = 0;
-    for (int i = 0; !status && i < from->nstate; i++) {
+    for (int i = 0; i < from->nstate && !status; i++) {
         status = from->state[i]->type->fork(&s->state[i], from->state[i]);
         if (!status) s->nstate++;
     }
-    if (status) {
+    if (status)
         oz_session_free(s);
-        return status;
-    }
-    *out = s;
-    return OZ_OK;
+    else
+        *out = s;
+    return status;
 }
-
 oz_status oz_session_truncate(oz_session *s, int64_t tokens)
 {
     if (tokens < 0 || tokens > s->tokens)
         return oz_fail(OZ_ERR_RANGE, NULL, "a session of %lld tokens cannot be cut to %lld", (long long)s->tokens, (long long)tokens);
-    for (int i = 0; i < s->nstate; i++) OZ_TRY(s->state[i]->type->rollback(s->state[i], (uint64_t)tokens));
+    for (int i = 0; i < s->nstate; i++) { OZ_TRY(s->state[i]->type->rollback(s->state[i], (uint64_t)tokens)); }
     s->tokens = tokens;
     return OZ_OK;
 }
 
-/* Pages for `tokens` more, none of them shared where something will be written. */
-oz_status oz_session_room(oz_session *s, int64_t tokens)
+oz_status oz_session_room(oz_session *ses, int64_t more)
 {
-    if (s->tokens + tokens > s->max)
-        return oz_fail(OZ_ERR_RANGE, "give a larger --ctx", "the session has room for %lld tokens; %lld are in it and %lld more were given",
-                       (long long)s->max, (long long)s->tokens, (long long)tokens);
-    for (int i = 0; i < s->nstate; i++) {
-        kv_state *k = (kv_state *)s->state[i];
-        int64_t need = (s->tokens + tokens + OZ_PAGE - 1) / OZ_PAGE;
-        if (need > k->room) {
-            int64_t room = need + need / 2 + 4;
-            page **more = oz_realloc(k->page, (size_t)room, sizeof *more);
-            if (!more) return OZ_ERR_NOMEM;
-            k->page = more, k->room = room;
+    if (ses->tokens + more > ses->max)
+        return oz_fail(OZ_ERR_RANGE, "give the session more room (--ctx)", "the session holds %lld of %lld tokens, %lld more do not fit",
+                       (long long)ses->tokens, (long long)ses->max, (long long)more);
+    for (int i = 0; i < ses->nstate; i++) {
+        kv_store *s = (kv_store *)ses->state[i];
+        int want = (int)((ses->tokens + more + OZ_PAGE - 1) / OZ_PAGE), first = (int)(ses->tokens / OZ_PAGE);
+        if (want > s->room) {
+            page **p = oz_realloc(s->page, (size_t)want * 2, sizeof(page *));
+            if (!p) return OZ_ERR_NOMEM;
+            s->page = p;
+            s->room = want * 2;
         }
-        for (; k->npage < need; k->npage++) OZ_TRY(new_page(k, NULL, &k->page[k->npage]));
-        for (int64_t p = s->tokens / OZ_PAGE; p < need; p++)
-            if (k->page[p]->refs > 1) {
-                page *own;
-                OZ_TRY(new_page(k, k->page[p], &own));
-                drop_page(k->page[p]);
-                k->page[p] = own;
-            }
-        k->tokens = s->tokens + tokens;
+        if (more && first < s->npage && s->page[first]->refs > 1) { /* a fork shares the page that is written next */
+            page *own = page_new(s);
+            if (!own) return OZ_ERR_NOMEM;
+            memcpy(data_of(own), data_of(s->page[first]), own->bytes);
+            page_drop(s->page[first]);
+            s->page[first] = own;
+        }
+        while (s->npage < want) {
+            if (!(s->page[s->npage] = page_new(s))) return OZ_ERR_NOMEM;
+            s->npage++;
+        }
+        s->tokens = ses->tokens + more;
     }
     return OZ_OK;
 }
-
-static uint16_t *row_at(const kv_state *k, int layer, bool v, int head, int64_t position)
+static kv_store *store_of(const oz_session *s, int layer)
 {
-    size_t slab = (((size_t)(layer - k->base.layer0) * 2 + v) * (size_t)k->heads + (size_t)head) * OZ_PAGE + (size_t)(position % OZ_PAGE);
-    return k->page[position / OZ_PAGE]->data + slab * (size_t)k->D;
+    for (int i = 0; i < s->nstate; i++)
+        if (layer >= s->state[i]->layer0 && layer < s->state[i]->layer0 + s->state[i]->layers) return (kv_store *)s->state[i];
+    return NULL;
 }
-
-oz_status oz_session_append(oz_session *s, int layer, oz_mat k, oz_mat v)
+oz_status oz_session_append(oz_session *ses, int layer, oz_mat k, oz_mat v)
 {
-    kv_state *st = (kv_state *)s->state[0];
-    for (int64_t t = 0; t < k.rows; t++)
-        for (int h = 0; h < st->heads; h++) {
-            oz_from_f32(OZ_F16, k.p + t * k.ld + h * st->D, row_at(st, layer, false, h, s->tokens + t), st->D);
-            oz_from_f32(OZ_F16, v.p + t * v.ld + h * st->D, row_at(st, layer, true, h, s->tokens + t), st->D);
+    kv_store *s = store_of(ses, layer);
+    if (!s) return oz_fail(OZ_ERR_SHAPE, NULL, "block %d has no store in this session", layer);
+    size_t item = oz_dtype_size(s->dtype), row = (size_t)s->dim * item;
+    for (int64_t t = 0; t < k.rows; t++) {
+        int64_t at = ses->tokens + t;
+        uint8_t *base = data_of(s->page[at / OZ_PAGE]);
+        for (int h = 0; h < s->kv; h++) {
+            oz_from_f32(s->dtype, k.p + t * k.ld + (int64_t)h * s->dim, base + offset_of(s, layer, false, h) + (size_t)(at % OZ_PAGE) * row,
+                        s->dim);
+            oz_from_f32(s->dtype, v.p + t * v.ld + (int64_t)h * s->dim, base + offset_of(s, layer, true, h) + (size_t)(at % OZ_PAGE) * row,
+                        s->dim);
         }
+    }
     return OZ_OK;
 }
-
-void oz_session_read(const oz_session *s, int layer, bool v, int head, int64_t p0, int64_t n, float *out)
+void oz_session_read(const oz_session *ses, int layer, bool v, int head, int64_t p0, int64_t n, float *out)
 {
-    const kv_state *k = (const kv_state *)s->state[0];
-    while (n > 0) { /* rows of one page and head are contiguous */
-        int64_t m = OZ_PAGE - p0 % OZ_PAGE < n ? OZ_PAGE - p0 % OZ_PAGE : n;
-        oz_to_f32(OZ_F16, row_at(k, layer, v, head, p0), out, m * k->D);
-        p0 += m, n -= m, out += m * k->D;
+    const kv_store *s = store_of(ses, layer);
+    size_t row = (size_t)s->dim * oz_dtype_size(s->dtype);
+    while (n > 0) {
+        int64_t at = p0 % OZ_PAGE, take = OZ_PAGE - at < n ? OZ_PAGE - at : n;
+        oz_to_f32(s->dtype, data_of(s->page[p0 / OZ_PAGE]) + offset_of(s, layer, v, head) + (size_t)at * row, out, take * s->dim);
+        out += take * s->dim;
+        p0 += take;
+        n -= take;
     }
 }

@@ -49,10 +49,6 @@ OZ_MUST oz_status oz_config_int(const oz_node *config, const char *key, int64_t 
 const oz_family *oz_arch_family(const oz_arch *);
 /* The same rows with the head as a linear of its own, appended last (arch.c). */
 OZ_MUST oz_status oz_arch_untie(oz_arch **, const oz_arch *);
-/* rope.c: what GGUF's rope_freqs.weight holds for this architecture; present false: it has none. */
-OZ_MUST oz_status oz_arch_rope_factors(const oz_arch *, float *out, bool *present);
-/* weights.c: is this linear stored in a format of Ounce (a directory Ounce wrote)? */
-bool oz_weights_is_stored(const oz_weights *, int linear);
 /* sites.c: fills site, nsite and the linears' site_in, site_out. */
 OZ_MUST oz_status oz_sites_build(oz_arch *, oz_linear_row *linear, oz_arena *);
 /* rope.c: inverse frequencies [rotated / 2] for sequences of `length` tokens (matters to dynamic scaling only) and the factor on cos and
