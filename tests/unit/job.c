@@ -28,7 +28,7 @@ static int setup(void **state)
     snprintf(text_path, sizeof text_path, "%s/text.txt", folder);
     snprintf(out_path, sizeof out_path, "%s/out", folder);
     char command[1024];
-    snprintf(command, sizeof command, "/usr/bin/python3 %s/tools/models/random llama tiny,layers=2 %s", OUNCE_SOURCE_DIR, model_path);
+    snprintf(command, sizeof command, "/usr/bin/python3 %s/tools/models/random %s --layers 2", OUNCE_SOURCE_DIR, model_path);
     if (system(command)) {
         puts("skipped: tools/models/random needs python3-numpy");
         exit(77);

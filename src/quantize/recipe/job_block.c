@@ -261,7 +261,21 @@ static oz_status install(oz_job *j, int i, oz_linear *made, oz_part *part)
     return s;
 }
 
-static oz_status solve_stage(oz_job *j, int layer, int stage, const oz_capture *ref, const oz_capture *q, oz_part *part, oz_node *lines)
+/* Statistics whose last linear is solved leave memory: a Hessian of 11008 inputs takes a GB. */
+static void drop_used(const oz_job *j, oz_capture *c, int linear)
+{
+    for (int k = 0; k < c->n; k++) {
+        oz_capture_slot *slot = &c->slot[k];
+        bool used = false, later = false;
+        for (int i = 0; i < slot->nlin; i++) {
+            used = used || slot->lin[i] == linear;
+            later = later || (slot->lin[i] > linear && (j->plan->linear[slot->lin[i]].spec || j->plan->linear[slot->lin[i]].has_act));
+        }
+        if (used && !later) oz_stats_drop(&slot->stats);
+    }
+}
+
+static oz_status solve_stage(oz_job *j, int layer, int stage, oz_capture *ref, oz_capture *q, oz_part *part, oz_node *lines)
 {
     const oz_arch *arch = j->plan->arch;
     for (int i = 0; i < arch->nlinear; i++) {
@@ -285,13 +299,18 @@ static oz_status solve_stage(oz_job *j, int layer, int stage, const oz_capture *
                 hi = stats->max[c] > hi ? stats->max[c] : hi, lo = stats->min[c] < lo ? stats->min[c] : lo;
             l->act.range_hi = l->act.asym ? hi : (hi > -lo ? hi : -lo), l->act.range_lo = l->act.asym ? lo : -l->act.range_hi;
         }
-        if (!l->spec) continue;
+        oz_capture *held = inputs_of(l) == OZ_INPUTS_REFERENCE ? ref : q;
+        if (!l->spec) {
+            drop_used(j, held, i);
+            continue;
+        }
         oz_linear made;
         oz_node *line = oz_node_map(j->arena);
         if (!line) return OZ_ERR_NOMEM;
         OZ_TRY(oz_job_solve(j, i, stats, &made, line));
         oz_status s = oz_node_push(lines, line, j->arena);
         if (!s) s = install(j, i, &made, part);
+        drop_used(j, held, i);
         if (s) {
             oz_linear_drop(&made);
             return s;

@@ -1,7 +1,8 @@
 /* What a plan costs: bytes of the output, working memory, disk and an estimate of the time.
  *
- * Memory of a block: its weights in f32 once dense and once decoded, the statistics of its inputs (a Hessian takes 8 n^2 bytes), the
- * solver's scratch, and the activations of one chunk of sequences.  Hidden states live in files and stream through. */
+ * Memory of a block: its weights as they are mapped (in f32 when folds change them), its result, the statistics of its inputs (a
+ * Hessian takes 8 n^2 bytes), and the larger of: one linear being solved, the activations of one chunk of sequences.  Hidden states
+ * live in files and stream through. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,6 +40,29 @@ static double stored_bits(const oz_plan *p, const oz_weights *w, int i)
     return weights * (t && t->ggml_type == OZ_GGML_NONE ? 8.0 * (double)oz_dtype_size(t->dtype) : 16.0);
 }
 
+/* Does an earlier linear of the block read the same input? Then both share its statistics. */
+static bool shares(const oz_plan *p, int i)
+{
+    const oz_linear_row *row = &p->arch->linear[i];
+    for (int k = i - 1; k >= 0 && p->arch->linear[k].layer == row->layer; k--) {
+        const oz_linear_row *other = &p->arch->linear[k];
+        if (other->stage == row->stage && other->expert == row->expert && other->in == row->in && (oz_plan_wants(p, k) & OZ_WANT_H))
+            return true;
+    }
+    return false;
+}
+
+/* Bytes while one linear is solved: its weights in f32 (in f64 too while folds run), the solver's own. */
+static double solving(const oz_plan *p, int i, bool folds)
+{
+    const oz_linear_row *row = &p->arch->linear[i];
+    const oz_pass *pass = p->linear[i].pass;
+    double n = (double)row->out * (double)row->in, bytes = n * 4;
+    if (pass && pass->solver && pass->solver->scratch)
+        return bytes + fmax(folds ? n * 8 : 0, pass->solver->scratch(pass->solver_opt, row->out, row->in));
+    return bytes + n * (folds ? 12 : 9);
+}
+
 oz_status oz_plan_cost(oz_plan *p, const oz_weights *w)
 {
     const oz_arch *arch = p->arch;
@@ -56,9 +80,11 @@ oz_status oz_plan_cost(oz_plan *p, const oz_weights *w)
     p->file_bytes = (uint64_t)(file_bits / 8);
 
     /* streams */
-    double block_weights = 0, hessians = 0, scratch = 0, solve_flops = 0;
+    double block_weights = 0, hessians = 0, solve_flops = 0;
+    bool folds = false;
     for (int k = 0; k < p->recipe->npass; k++) {
         const oz_pass *pass = &p->recipe->pass[k];
+        folds = folds || (pass->enabled && pass->verb == OZ_VERB_TRANSFORM);
         if (pass->enabled && pass->verb == OZ_VERB_TRANSFORM && pass->transform->wants && pass->transform->wants(pass->transform_opt))
             p->reads_ref = true;
     }
@@ -68,7 +94,7 @@ oz_status oz_plan_cost(oz_plan *p, const oz_weights *w)
         uint32_t wants = oz_plan_wants(p, i);
         if (row->layer == 0) {
             block_weights += (double)row->out * (double)row->in;
-            if (wants & OZ_WANT_H) hessians += 8.0 * (double)row->in * (double)row->in;
+            if ((wants & OZ_WANT_H) && !shares(p, i)) hessians += 8.0 * (double)row->in * (double)row->in;
         }
         if (!wants) continue;
         bool reference = l->pass && ((const oz_quantize_options *)l->pass->opt)->inputs == OZ_INPUTS_REFERENCE;
@@ -76,18 +102,24 @@ oz_status oz_plan_cost(oz_plan *p, const oz_weights *w)
             p->reads_ref = true;
         else
             p->reads_q = true;
-        if (l->pass && l->pass->solver->scratch) {
-            double s = l->pass->solver->scratch(l->pass->solver_opt, row->out, row->in);
-            scratch = s > scratch ? s : scratch;
-        }
         if (wants & OZ_WANT_H) solve_flops += (double)row->out * (double)row->in * (double)row->in * 2 + 2 * pow((double)row->in, 3);
     }
     double tokens = (double)p->samples * (double)p->length, chunk = (double)(oz_chunk_sequences(p->length ? p->length : 1) * p->length);
     double widest = (double)(d->ffn > d->heads * d->head_dim ? d->ffn : d->heads * d->head_dim);
     int streams = (p->reads_ref ? 1 : 0) + (p->reads_q ? 1 : 0);
     double stream_bytes = tokens * d->hidden * 4.0;
-    p->memory_bytes = (uint64_t)(block_weights * 4 * 3 + hessians * 2 + scratch +
-                                 (p->needs_calibration ? chunk * (4.0 * d->hidden + 3 * widest) * 4 : 0) + 64e6);
+    /* one chunk passes while all statistics are open, or one linear is solved while those it and later ones read are */
+    double held = hessians + (p->needs_calibration ? chunk * (4.0 * d->hidden + 3 * widest) * 4 : 0), results = 0, live = 0;
+    for (int i = arch->nlinear - 1; i >= 0; i--) {
+        const oz_linear_row *row = &arch->linear[i];
+        if (row->layer > 0 || !p->linear[i].spec) continue;
+        bool hessian = oz_plan_wants(p, i) & OZ_WANT_H;
+        double own = hessian ? 8.0 * (double)row->in * (double)row->in : 0;
+        if (row->layer == 0) results += p->linear[i].bits / 8;
+        held = fmax(held, solving(p, i, folds) + (row->layer == 0 ? live + own : own));
+        if (row->layer == 0 && hessian && !shares(p, i)) live += own;
+    }
+    p->memory_bytes = (uint64_t)(block_weights * (folds ? 4 : 2) + results + held + 64e6);
     p->disk_bytes = p->file_bytes * 2 + (uint64_t)(2 * streams * stream_bytes);
 
     oz_peaks peaks = {0};

@@ -287,15 +287,11 @@ static oz_status factor(gptq_memory *g, const oz_stats *stats, oz_run *run)
     }
     s->out->damp = damp;
     int metric = d > 1 ? o->metric : GPTQ_METRIC_NONE;
-    NEED(s->u, n * n);
     NEED(s->rjj, n * d);
     NEED(s->rdiag, n);
     if (metric == GPTQ_METRIC_DIAG) { NEED(s->metric_diag, n); }
     if (metric == GPTQ_METRIC_FULL) { NEED(s->metric_full, n * d); }
-    for (int64_t a = 0; a < n; a++) {
-        for (int64_t b = a; b < n; b++) s->u[a * n + b] = (float)g->u[a * n + b];
-        s->rdiag[a] = g->r[a * n + a];
-    }
+    for (int64_t a = 0; a < n; a++) s->rdiag[a] = g->r[a * n + a];
     for (int64_t j = 0; j < n; j += d) {
         for (int64_t a = 0; a < d; a++) {
             for (int64_t b = a; b < d; b++) s->rjj[j * d + a * d + b] = (float)g->r[(j + a) * n + j + b];
@@ -314,9 +310,13 @@ static oz_status factor(gptq_memory *g, const oz_stats *stats, oz_run *run)
         for (int64_t a = 0; a < n; a++)
             for (int64_t b = a; b < n; b++) g->r32[a * n + b] = (float)g->r[a * n + b];
     }
-    oz_free(g->r);
+    oz_free(g->r); /* before U is copied: at 11008 inputs each of these takes a GB */
+    g->r = NULL;
+    NEED(s->u, n * n);
+    for (int64_t a = 0; a < n; a++)
+        for (int64_t b = a; b < n; b++) s->u[a * n + b] = (float)g->u[a * n + b];
     oz_free(g->u);
-    g->r = g->u = NULL;
+    g->u = NULL;
     return OZ_OK;
 }
 
