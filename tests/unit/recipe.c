@@ -70,7 +70,7 @@ static void errors_name_the_place_and_the_nearest_word(void **state)
     refused(pass, NULL, 0, OZ_ERR_KEY,
             "t.yaml:3: pass \"weights\": no option \"damp_precent\" (quantize, fit minmax, solver gptq); nearest is \"damp\"");
     refused("name: t\npasses:\n  - {do: quantise}\n", NULL, 0, OZ_ERR_KEY,
-            "t.yaml:3: pass \"quantise\": no verb \"quantise\"; nearest is \"quantize\"");
+            "t.yaml:3: pass \"quantise\": there is no verb \"quantise\"; nearest is \"quantize\"");
     refused("name: t\npasses:\n  - {do: tune}\n", NULL, 0, OZ_ERR_UNSUPPORTED, "t.yaml:3: pass \"tune\": the verb 'tune' is not built yet");
     refused("name: t\nbudget: {bpv: 3}\npasses: []\n", NULL, 0, OZ_ERR_KEY, "t.yaml:2: 'budget' has no key \"bpv\"; nearest is \"bpw\"");
     refused("name: t\npasses:\n  - {do: quantize, format: allocated}\n", NULL, 0, OZ_ERR_KEY,

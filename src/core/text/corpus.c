@@ -239,6 +239,9 @@ static oz_status fill(oz_corpus *c, const char *name, oz_text_part part)
     if (c->bytes >= 4 && !memcmp(c->text, "PAR1", 4)) return oz_fail(OZ_ERR_UNSUPPORTED, hint, "%s: parquet files are not read", c->path);
     if (ends_with(c->path, ".jsonl")) return read_jsonl(c);
     if (wikitext && part == OZ_TEXT_CALIBRATION) drop_word(c->text, &c->bytes, "<unk>");
+    if (wikitext)
+        drop_word(c->text, &c->bytes,
+                  "\r"); /* some copies have CR LF; published figures read lines. A file by its path is read as it is. */
     if (halves) {
         size_t at = next_paragraph(c->text, c->bytes, c->bytes / 5 * 4);
         if (part == OZ_TEXT_CALIBRATION) {
