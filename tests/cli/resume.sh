@@ -118,6 +118,26 @@ for try in $(seq 1 20); do
 done
 [ $seen = yes ] || bad "no job was interrupted in 20 tries"
 
+# ---- full disk (needs root: a small file system in memory) ------------------------------------------------------------------
+mkdir "$tmp/disk"
+if mount -t tmpfs -o size=4k tmpfs "$tmp/disk" 2>/dev/null; then
+    trap 'umount "$tmp/disk"; rm -rf "$tmp"' EXIT
+    full=0
+    for size in 16k 1500k 2300k 2150k; do # the folder, one of the two files of hidden states, a block, the output
+        rm -rf "$tmp"/disk/*; mount -o "remount,size=$size" "$tmp/disk"
+        run "$tmp/disk/out" gptq; code=$?
+        [ $code = 0 ] && continue
+        full=$((full + 1))
+        [ $code = 1 ] && grep -q 'No space left' "$tmp/err" || bad "a disk of $size gives $code: $(cat "$tmp/err")"
+        [ -e "$tmp/disk/out" ] && bad "a disk of $size: there is an output"
+    done
+    [ $full -ge 2 ] || bad "only $full disks were full"
+    mount -o remount,size=64m "$tmp/disk"
+    run "$tmp/disk/out" gptq --resume || bad "resuming after a full disk: $(cat "$tmp/err")"
+    [ "$(hash_of "$tmp/disk/out")" = "$(hash_of "$tmp/whole-gptq")" ] || bad "other bytes after a full disk"
+    echo "$full full disks"
+fi
+
 # ---- attention ---------------------------------------------------------------------------------------------------------------
 rm -rf "$out" "$out.partial"
 attn() { "$ounce" quantize "$tmp/model" -o "$out" --force --recipe rtn --no-eval --set weights.format=int4@32 --set weights.where=attn "$@" >"$tmp/out" 2>"$tmp/err"; }
