@@ -32,7 +32,7 @@ print(o["architecture"], o["parameters"], o["layers"], sorted((t["name"], t["sha
 # ---- a directory to GGUF and back -----------------------------------------------------------------------------------
 for arch in llama qwen2 qwen3 olmoe; do
     m=$tmp/$arch
-    tools/models/random "$arch" tiny "$m" >"$tmp/out" 2>&1 || { bad "$arch: $(cat "$tmp/out")"; continue; }
+    tools/models/random-arch "$arch" tiny "$m" >"$tmp/out" 2>&1 || { bad "$arch: $(cat "$tmp/out")"; continue; }
     is "$arch: to GGUF" 0 'of tensors' "$ounce" convert "$m" -o "$m.gguf"
     is "$arch: and back" 0 'of tensors' "$ounce" convert "$m.gguf" -o "$m-back"
     [ "$(tensors "$m")" = "$(tensors "$m-back")" ] && echo "ok $arch: same names, shapes and types" || bad "$arch: info differs"
