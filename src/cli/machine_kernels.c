@@ -36,8 +36,19 @@ static oz_status kernel_of(const char *weights, const char *inputs, char *out, s
         OZ_TRY(oz_spec_parse(&act, inputs, "machine", arena));
         OZ_TRY(oz_act_from_spec(&linear.act, act, "machine"));
     }
-    oz_linear_kernel(&linear, 1, out, size);
-    return OZ_OK;
+    /* a matrix of zeros: which kernel serves it is decided by the stored arrays */
+    oz_array want[8], array[8];
+    int n = 0;
+    oz_status s = oz_packed_declare(&packed.fmt, want, &n);
+    packed.a = array;
+    for (int i = 0; !s && i < n; i++) {
+        s = oz_array_new(&array[i], want[i].name, want[i].v.dtype, want[i].v.rank, want[i].v.shape);
+        if (!s) packed.n++;
+    }
+    if (!s) oz_linear_kernel(&linear, 1, out, size);
+    oz_linear_drop(&linear); /* owns nothing but the layout made above */
+    for (int i = 0; i < packed.n; i++) oz_array_drop(&array[i]);
+    return s;
 }
 
 oz_status cli_machine_kernels(cli *c, oz_node *list, cli_table *table)
