@@ -46,8 +46,9 @@ kills() { # RECIPE KILLS ARGS...
         # mostly short lives, so that one job is killed several times on its way
         local ms=$((span * (RANDOM % 100 + 1) / (ends % 2 ? 100 : 160) + 5))
         sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
-        if kill -9 $job 2>/dev/null; then n=$((n + 1)); fi
+        kill -9 $job 2>/dev/null
         wait $job 2>/dev/null; local code=$?
+        if [ $code = 137 ]; then n=$((n + 1)); else span=$((span * 3 / 4 + 1)); fi # only what was really killed counts
         [ $code = 137 ] || [ $code = 0 ] || bad "$recipe: resumed job ends with $code: $(cat "$tmp/err")"
         if [ -e "$out" ]; then # complete, or not under its name
             [ "$(hash_of "$out")" = "$hash" ] || bad "$recipe: other bytes after $n kills"
