@@ -126,14 +126,17 @@ static void refusals_name_their_reason(void **state)
 {
     (void)state;
     refused("llama", "\"model_type\": \"llama\"", "\"model_type\": \"mamba\"",
-            "architecture \"mamba\" (model_type of config.json) is not known; nobody claims its 21 tensors: lm_head.weight, model.embed_tokens.weight");
+            "architecture \"mamba\" (model_type of config.json) is not known; nobody claims its 21 tensors: lm_head.weight, "
+            "model.embed_tokens.weight");
     assert_true(strstr(oz_hint(), "known: llama, mistral, olmoe, qwen2, qwen3") != NULL);
     refused("qwen3", "\"model_type\": \"qwen3\"", "\"model_type\": \"qwen2\"", "tensor \"model.layers.0.self_attn.q_proj.bias\"");
     refused("qwen3", "\"model_type\": \"qwen3\"", "\"model_type\": \"llama\"",
             "4 tensors that architecture llama does not claim: model.layers.0.self_attn.k_norm.weight");
     refused("llama", "\"hidden_act\": \"silu\"", "\"hidden_act\": \"mish\"", "config.json: hidden_act \"mish\" is not known");
-    refused("llama", "\"hidden_size\": 32", "\"hidden_size\": 48", "tensor model.layers.0.self_attn.q_proj.weight is 64 x 32, expected 64 x 48");
-    refused("llama", "\"vocab_size\": 128", "\"vocab_size\": \"many\"", "config.json: key \"vocab_size\" must be an integer from 1 to 67108864");
+    refused("llama", "\"hidden_size\": 32", "\"hidden_size\": 48",
+            "tensor model.layers.0.self_attn.q_proj.weight is 64 x 32, expected 64 x 48");
+    refused("llama", "\"vocab_size\": 128", "\"vocab_size\": \"many\"",
+            "config.json: key \"vocab_size\" must be an integer from 1 to 67108864");
     refused("llama", "\"num_hidden_layers\": 2", "\"final_logit_softcapping\": 30.0, \"num_hidden_layers\": 2",
             "key \"final_logit_softcapping\" changes what llama computes");
     refused("llama", "\"num_hidden_layers\": 2", "\"rope_scaling\": {\"type\": \"ntk\", \"factor\": 2}, \"num_hidden_layers\": 2",
@@ -142,14 +145,17 @@ static void refusals_name_their_reason(void **state)
             "rope scaling \"linear\" needs the key \"factor\"");
     refused("llama", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "model.layers.2.self_attn.q_proj.weight");
     refused("llama", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "4 attention heads cannot share 3 key heads of size 16");
-    refused("llama", "\"num_hidden_layers\": 2", "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"num_hidden_layers\": 2", "quant_method \"gptq\"");
-    refused("olmoe", "\"norm_topk_prob\": false", "\"norm_topk_prob\": false, \"clip_qkv\": 8.0", "key \"clip_qkv\" changes what olmoe computes");
-    refused("olmoe", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 5", "key \"num_experts_per_tok\" must be an integer from 1 to 4");
+    refused("llama", "\"num_hidden_layers\": 2", "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"num_hidden_layers\": 2",
+            "quant_method \"gptq\"");
+    refused("olmoe", "\"norm_topk_prob\": false", "\"norm_topk_prob\": false, \"clip_qkv\": 8.0",
+            "key \"clip_qkv\" changes what olmoe computes");
+    refused("olmoe", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 5",
+            "key \"num_experts_per_tok\" must be an integer from 1 to 4");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(families_resolve_to_rows), cmocka_unit_test(gguf_and_directory_agree), cmocka_unit_test(selectors),
-                                       cmocka_unit_test(refusals_name_their_reason)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(families_resolve_to_rows), cmocka_unit_test(gguf_and_directory_agree),
+                                       cmocka_unit_test(selectors), cmocka_unit_test(refusals_name_their_reason)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The forward pass against transformers in f32 (goldens by tools/oracle/model.py; HINT: run it again when a golden is stale), and what it promises:
- * watchers, stages, batches, sessions. */
+/* The forward pass against transformers in f32 (goldens by tools/oracle/model.py; HINT: run it again when a golden is stale), and what it
+ * promises: watchers, stages, batches, sessions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,9 +25,9 @@ static void check(tiny *t, const char *what)
 static void logits_equal_transformers(void **state)
 {
     (void)state;
-    static const char *const cases[][2] = {{"llama", "plain"},      {"llama", "linear"},  {"llama", "dynamic"}, {"llama", "llama3"}, {"llama", "yarn"},
-                                           {"llama_bias", "plain"}, {"mistral", "plain"}, {"qwen2", "plain"},   {"qwen3", "plain"},  {"olmoe", "plain"},
-                                           {"olmoe", "topk"}};
+    static const char *const cases[][2] = {{"llama", "plain"}, {"llama", "linear"},     {"llama", "dynamic"}, {"llama", "llama3"},
+                                           {"llama", "yarn"},  {"llama_bias", "plain"}, {"mistral", "plain"}, {"qwen2", "plain"},
+                                           {"qwen3", "plain"}, {"olmoe", "plain"},      {"olmoe", "topk"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         tiny t = tiny_open(cases[i][0], cases[i][1]);
         char what[64];
@@ -50,7 +50,8 @@ static void gguf_gives_the_same_logits(void **state)
     }
 }
 
-/* ---- a batch of sequences, threads, chunks ------------------------------------------------------------------------------------------------ */
+/* ---- a batch of sequences, threads, chunks
+ * ------------------------------------------------------------------------------------------------ */
 static void sequences_do_not_touch_each_other(void **state)
 {
     (void)state;
@@ -79,8 +80,13 @@ static void sequences_do_not_touch_each_other(void **state)
     }
 }
 
-/* ---- watchers -------------------------------------------------------------------------------------------------------------------------------- */
-typedef struct seen { const oz_arch *arch; int calls, tokens_of_down[8]; char order[512]; } seen;
+/* ---- watchers
+ * -------------------------------------------------------------------------------------------------------------------------------- */
+typedef struct seen {
+    const oz_arch *arch;
+    int calls, tokens_of_down[8];
+    char order[512];
+} seen;
 static oz_status watch(void *ctx, const int32_t *lin, int n, oz_mat x)
 {
     seen *s = ctx;
@@ -124,7 +130,8 @@ static void watchers_see_every_site_in_order(void **state)
     tiny_close(&t);
 }
 
-/* ---- the attention module with given weights (card awq) ------------------------------------------------------------------------------------------ */
+/* ---- the attention module with given weights (card awq)
+ * ------------------------------------------------------------------------------------------ */
 static void attention_with_own_weights_is_the_block(void **state)
 {
     (void)state;
@@ -142,7 +149,8 @@ static void attention_with_own_weights_is_the_block(void **state)
             assert_int_equal(oz_weights_matrix(t.weights, at, w[i].p), OZ_OK);
         }
         assert_int_equal(oz_model_attention(t.model, 1, oz_mat_of(x, n, d), 16, NULL, NULL, NULL, true, oz_mat_of(a, n, d), NULL), OZ_OK);
-        assert_int_equal(oz_model_attention(t.model, 1, oz_mat_of(x, n, d), 16, &w[0], &w[1], &w[2], true, oz_mat_of(b, n, d), NULL), OZ_OK);
+        assert_int_equal(oz_model_attention(t.model, 1, oz_mat_of(x, n, d), 16, &w[0], &w[1], &w[2], true, oz_mat_of(b, n, d), NULL),
+                         OZ_OK);
         assert_true(tiny_error(a, b, n * d) < 1e-5);
         w[2].p[0] += 1;
         assert_int_equal(oz_model_attention(t.model, 1, oz_mat_of(x, n, d), 16, &w[0], NULL, &w[2], true, oz_mat_of(b, n, d), NULL), OZ_OK);

@@ -4,7 +4,15 @@
 #include "ounce/model.h"
 #include <math.h>
 
-typedef struct tiny { oz_ckpt *ckpt; oz_arch *arch; oz_weights *weights; oz_model *model; char *dir; oz_arena *arena; oz_node *golden; } tiny;
+typedef struct tiny {
+    oz_ckpt *ckpt;
+    oz_arch *arch;
+    oz_weights *weights;
+    oz_model *model;
+    char *dir;
+    oz_arena *arena;
+    oz_node *golden;
+} tiny;
 
 #define GOLDEN OUNCE_SOURCE_DIR "/tests/golden/model/"
 
