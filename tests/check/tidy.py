@@ -14,6 +14,9 @@ import sys
 
 
 def main(source, build):
+    if not os.environ.get("OUNCE_FULL"):
+        print("clang-tidy runs in make check-full (OUNCE_FULL=1)")
+        return 0
     headers = hashlib.sha256()
     for path in sorted(glob.glob(f"{source}/src/**/*.h", recursive=True) + glob.glob(f"{source}/include/**/*.h", recursive=True)) + [f"{source}/.clang-tidy"]:
         with open(path, "rb") as f:
