@@ -1,4 +1,5 @@
-/* awq.c: what card awq demands of transform/scale, rule awq. Items are named awq:n; awq:7 is held where the checkpoint is written. */
+/* awq.c: what card awq demands of transform/scale, rule awq. Items are named awq:n. There is no writer of AWQ checkpoints yet, so its item
+ * is not held. */
 #include "tiny_model.h"
 
 static const oz_site_row *site_of(const tiny *t, oz_site site, int layer)
