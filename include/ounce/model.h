@@ -195,7 +195,8 @@ OZ_MUST oz_status oz_score_text(oz_score *, oz_model *, oz_model *reference /* o
 /* ---- generate: greedy and sampled, one batch ------------------------------------------------------------------------------------------- */
 typedef struct oz_sampling { float temp, top_p, min_p, repeat_penalty; int32_t top_k, repeat_last; uint64_t seed; } oz_sampling;
 #define OZ_SAMPLING_INIT {0.8f, 0.95f, 0.05f, 1.0f, 40, 64, 0}
-/* Next token from logits (modified). history: tokens so far, for the penalty. Noise keyed by (seed, position). temp 0: greedy, lowest id on ties. */
+/* Next token from logits (modified). history: tokens so far, for the penalty. Noise keyed by (seed, position). temp 0: greedy, lowest id on ties.
+ * -1 and a message when out of memory. */
 int32_t oz_sample(const oz_sampling *, float *logits, int32_t vocab, const int32_t *history, int64_t n, int64_t position);
 /* Calls emit for each new token until it returns false, `max` tokens, the session is full, or an end token (not emitted). */
 OZ_MUST oz_status oz_generate(oz_model *, oz_session *, const oz_tokenizer *, const int32_t *prompt, int64_t n, int64_t max, const oz_sampling *,

@@ -2,7 +2,8 @@
  * by block, commits each block, resumes after a kill, and puts the output under its name only when it is complete. */
 /* The record (config.json, key quantization_config) and the arrays of a directory Ounce wrote:
  *   {"quant_method": "ounce", "version": "0.1.0", "recipe": {resolved recipe}, "fingerprint": "...", "compute": "runtime",
- *    "tensors": {"model.layers.0.self_attn.q_proj": {"format": "int3.asym@row+cols(1%)", "act": "int8.static@tensor", "act_range": [lo, hi]}, ...},
+ *    "tensors": {"model.layers.0.self_attn.q_proj": {"format": "int3.asym@row+cols(1%)", "act": "int8.static@tensor", "act_range": [lo, hi],
+ *                "act_clip": 0.9, "columns": 12}, ...},
  *    "reference": "dequantized from Q4_1" (or absent), "source": {...}, "calibration": {...}, "quality": {...}, "bpw": {...}}
  *   Keys of "tensors" are oz_linear_row names (embedding: "model.embed_tokens", head: "lm_head"); "act" is absent when there is none.
  *   Arrays: "<linear>.codes", "<linear>.scale", "<linear>.zero" as the format's layout() names them; a sidecar's as "<linear>.<sidecar>.<array>"

@@ -39,7 +39,8 @@ OZ_MUST oz_status oz_template_render(const oz_template *, const oz_node *vars, c
 
 /* ---- corpora -------------------------------------------------------------------------------------------------- */
 /* A source by name: a file (.txt, .jsonl with "text"), "-" (standard input), "default", "prose", "wikitext2", or a name under
- * $OUNCE_DATA (folders separated by ':') then ${XDG_DATA_HOME:-~/.local/share}/ounce.  part: which text of a corpus that has two. */
+ * $OUNCE_DATA (folders separated by ':') then ${XDG_DATA_HOME:-~/.local/share}/ounce.  part: which text of a corpus that has two; the held-out
+ * half of `default` lacks the documents that its calibration half repeats. */
 typedef enum { OZ_TEXT_CALIBRATION, OZ_TEXT_HELD_OUT } oz_text_part;
 typedef struct oz_corpus {
     char *text; size_t bytes;

@@ -194,7 +194,7 @@ static int run(cli *c)
     to.eval.score.tokens = o->tokens;
     oz_trial trial;
     s = oz_trial_open(&trial, &to, &c->run);
-    int status = s ? cli_refused(c, s) : work(c, &trial);
+    int status = s == OZ_ERR_IO || s == OZ_ERR_NOMEM ? cli_failed(c, s) : s ? cli_refused(c, s) : work(c, &trial);
     oz_trial_close(&trial);
     return status;
 }

@@ -34,7 +34,7 @@ int32_t oz_sample(const oz_sampling *o, float *logits, int32_t vocab, const int3
     }
     if (o->temp <= 0) return best(logits, vocab);
     choice *c = oz_alloc((size_t)vocab, sizeof *c);
-    if (!c) return best(logits, vocab); /* out of memory: the most likely token is a legal draw of no randomness */
+    if (!c) return -1;
     float top = logits[best(logits, vocab)];
     int32_t m = 0;
     float floor_logit = top - 40 * o->temp; /* below: probability under 1e-17 of the best */
@@ -86,6 +86,10 @@ oz_status oz_generate(oz_model *m, oz_session *session, const oz_tokenizer *toke
     }
     for (int64_t i = 0; !s && i < max; i++) {
         int32_t id = oz_sample(o, logits, vocab, history, n + i, session->tokens);
+        if (id < 0) {
+            s = OZ_ERR_NOMEM;
+            break;
+        }
         if (tokenizer && oz_tokenizer_is_end(tokenizer, id)) break;
         history[n + i] = id;
         if (!emit(ctx, id) || i + 1 == max || session->tokens == session->max) break;

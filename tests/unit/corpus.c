@@ -58,6 +58,18 @@ static void parts(void **state)
     assert_int_equal(oz_corpus_overlap(whole, a), a->ndoc);
     assert_int_equal(oz_corpus_overlap(whole, same), 10);
     oz_corpus_free(a), oz_corpus_free(b), oz_corpus_free(whole), oz_corpus_free(same);
+    /* the held-out half loses what the other half has too */
+    char repeated[4096] = "";
+    for (int i = 0; i < 10; i++)
+        snprintf(repeated + strlen(repeated), sizeof repeated - strlen(repeated),
+                 "%s number %d, long enough to count as a document of its own in every test.\n\n",
+                 i == 2 || i == 9 ? "Boilerplate" : "A paragraph", i == 9 ? 2 : i);
+    put("texts/prose.txt", repeated);
+    a = open_text("default", OZ_TEXT_CALIBRATION), b = open_text("default", OZ_TEXT_HELD_OUT);
+    assert_int_equal(oz_corpus_overlap(a, b), 0);
+    assert_int_equal(a->ndoc + b->ndoc, 9);
+    assert_null(strstr(b->text, "Boilerplate"));
+    oz_corpus_free(a), oz_corpus_free(b);
     a = open_text("wikitext2", OZ_TEXT_CALIBRATION), b = open_text("wikitext2", OZ_TEXT_HELD_OUT);
     assert_string_equal(a->text, "a  lobster\n \n the  end\n");
     assert_string_equal(b->text, "kept <unk> as it is\n");

@@ -219,6 +219,43 @@ static oz_status find(const char *name, oz_text_part part, char **path)
     return *path ? OZ_OK : absent(name, name, false);
 }
 
+static int by_hash(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* A held-out half loses the documents that the calibration half has too: books repeat their boilerplate. */
+static oz_status drop_shared(oz_corpus *held, char *calibration, size_t bytes)
+{
+    oz_corpus other = {.text = calibration, .bytes = bytes};
+    int64_t shared = 0;
+    oz_status s = cut_paragraphs(&other);
+    if (!s) s = cut_paragraphs(held);
+    if (!s) qsort(other.doc_hash, (size_t)other.ndoc, sizeof *other.doc_hash, by_hash);
+    size_t to = 0;
+    for (int64_t i = 0; !s && i < held->ndoc; i++) {
+        size_t from = held->doc[i], end = i + 1 < held->ndoc ? held->doc[i + 1] : held->bytes;
+        const uint64_t *h = &held->doc_hash[i];
+        if (*h && other.ndoc && bsearch(h, other.doc_hash, (size_t)other.ndoc, sizeof *h, by_hash)) {
+            shared++;
+            continue;
+        }
+        memmove(held->text + to, held->text + from, end - from);
+        to += end - from;
+    }
+    if (!s && shared) { /* the places moved: cut again */
+        held->bytes = to;
+        held->text[to] = 0;
+    }
+    oz_free(held->doc);
+    oz_free(held->doc_hash);
+    held->doc = NULL, held->doc_hash = NULL, held->ndoc = 0;
+    oz_free(other.doc);
+    oz_free(other.doc_hash);
+    return s;
+}
+
 static oz_status fill(oz_corpus *c, const char *name, oz_text_part part)
 {
     bool halves = !strcmp(name, "default") || !strcmp(name, "prose"), wikitext = !strcmp(name, "wikitext2");
@@ -247,8 +284,16 @@ static oz_status fill(oz_corpus *c, const char *name, oz_text_part part)
         if (part == OZ_TEXT_CALIBRATION) {
             c->bytes = at;
         } else {
+            char *first = oz_alloc(at + 1, 1);
+            if (!first) return OZ_ERR_NOMEM;
+            memcpy(first, c->text, at);
+            first[at] = 0;
             memmove(c->text, c->text + at, c->bytes - at);
             c->bytes -= at;
+            c->text[c->bytes] = 0;
+            oz_status s = drop_shared(c, first, at);
+            oz_free(first);
+            OZ_TRY(s);
         }
         c->text[c->bytes] = 0;
     }
@@ -279,12 +324,6 @@ void oz_corpus_free(oz_corpus *c)
     oz_free(c->doc);
     oz_free(c->doc_hash);
     oz_free(c);
-}
-
-static int by_hash(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
 }
 
 int64_t oz_corpus_overlap(const oz_corpus *a, const oz_corpus *b)

@@ -26,11 +26,10 @@ oz_status oz_eval_paths(oz_eval *out, const char *path, const char *against, con
     oz_model_options mo = OZ_MODEL_OPTIONS_INIT;
     mo.exact = o->exact;
     oz_status s = oz_corpus_open(&corpus, o->text, OZ_TEXT_HELD_OUT);
-    if (!s && o->not_text) {
-        if (oz_corpus_open(&calibration, o->not_text, OZ_TEXT_CALIBRATION))
-            oz_clear_message(); /* the record may name a text this machine lacks: then nothing can overlap what is here */
-        else
-            out->overlap = oz_corpus_overlap(corpus, calibration);
+    if (!s && o->not_text) s = oz_corpus_open(&calibration, o->not_text, OZ_TEXT_CALIBRATION);
+    if (!s && calibration) {
+        out->overlap = oz_corpus_overlap(corpus, calibration);
+        if (out->overlap < 0) s = OZ_ERR_NOMEM;
     }
     if (!s) s = oz_model_open(&model, path, &mo, run);
     if (!s && against) {

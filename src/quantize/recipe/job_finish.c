@@ -64,6 +64,7 @@ static oz_status make_record(oz_job *j, oz_node **out)
         if (l->spec) OZ_TRY(put(t, "format", oz_node_of_text(a, l->spec->text), a));
         if (l->spec && l->spec->nside) OZ_TRY(put(t, "columns", oz_node_of_int(a, l->k), a));
         if (l->has_act) OZ_TRY(put(t, "act", oz_node_of_text(a, l->act.text), a));
+        if (l->has_act && l->act.clip != 1) OZ_TRY(put(t, "act_clip", oz_node_of_real(a, (double)l->act.clip), a));
         if (l->has_act && l->act.is_static) {
             oz_node *range = oz_node_list(a), *lo = oz_node_of_real(a, l->act.range_lo), *hi = oz_node_of_real(a, l->act.range_hi);
             if (!range || !lo || !hi || oz_node_push(range, lo, a) || oz_node_push(range, hi, a)) return OZ_ERR_NOMEM;
