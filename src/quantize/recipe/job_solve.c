@@ -145,8 +145,10 @@ oz_status oz_job_solve(oz_job *j, int linear, const oz_stats *stats, oz_linear *
         s = l->pass->side->plan(l->pass->side_opt, &plan, &fmt, m, stats, l->k, j->run);
         sweep.skip = plan.skip, sweep.keep = plan.keep;
     }
-    if (!s) s = solver->solve(solver_opt, &fmt, &fit, m, stats, &sweep, &solution, j->run);
-    if (s) s = oz_fail_in(s, "%s", row->name);
+    if (!s) {
+        s = solver->solve(solver_opt, &fmt, &fit, m, stats, &sweep, &solution, j->run);
+        if (s) s = oz_fail_in(s, "%s", row->name); /* solvers do not know the name */
+    }
     if (!s) s = build(j, linear, &fmt, side ? &plan : NULL, &solution, out);
     if (!s) {
         double seconds = oz_seconds() - start;

@@ -154,7 +154,7 @@ static oz_status dead_inputs(gptq_memory *g, oz_mat w, const oz_stats *stats)
     return OZ_OK;
 }
 
-/* Groups of columns that share parameters; unit[] by column for now. */
+/* Groups of columns that share parameters; unit[] is indexed by column here. */
 static oz_status find_groups(gptq_memory *g, const oz_fmt *fmt)
 {
     gptq_sweep *s = &g->s;
