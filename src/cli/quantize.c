@@ -59,7 +59,9 @@ static void print_report(cli *c, const oz_trial *trial)
     const oz_recipe *r = trial->recipe;
     const oz_job_result *x = trial->result;
     static const char *const head[] = {"block", "linears", "format", "bpw", "proxy loss", "of rtn's", "seconds"};
-    cli_table *t = cli_table_new(c->arena, "lrlrrrr", head);
+    static const char *const plain[] = {"block", "linears", "format", "bpw", "proxy loss", "seconds"};
+    bool compared = isfinite(x->proxy_rtn); /* --set weights.compare=true */
+    cli_table *t = compared ? cli_table_new(c->arena, "lrlrrrr", head) : cli_table_new(c->arena, "lrlrrr", plain);
     for (int i = 0; t && i < x->ntensor;) {
         int layer = layer_of(x->tensor[i].name), n = 0;
         double loss = 0, rtn = 0, seconds = 0, bpw = 0;
@@ -80,10 +82,7 @@ static void print_report(cli *c, const oz_trial *trial)
             cli_table_cell(t, "%.5g", loss);
         else
             cli_table_cell(t, "-");
-        if (isfinite(loss) && isfinite(rtn) && rtn > 0)
-            cli_table_cell(t, "%.3f", loss / rtn);
-        else
-            cli_table_cell(t, "-");
+        if (compared) cli_table_cell(t, "%.3f", loss / rtn);
         cli_table_cell(t, "%.2f", seconds);
     }
     if (t) cli_table_print(t, stdout, 0);
@@ -220,7 +219,8 @@ const cli_command cli_quantize = {
             "bpw_file            of the whole file\n"
             "seconds             of the job; seconds_solver, seconds_forward: parts of it\n"
             "peak_rss_bytes      peak memory\n"
-            "proxy_loss          sum over linears of tr((W-What) H (W-What)'), H damped; proxy_rtn: the same for round to nearest\n"
+            "proxy_loss          sum over linears of tr((W-What) H (W-What)'), H damped; proxy_rtn: the same for round to\n"
+            "                    nearest where the solver was asked (--set weights.compare=true), else null\n"
             "calibration_tokens  how many were read\n"
             "text                held-out text; kld {mean, p50, p99, max, stderr}, top1, ppl, ppl_reference are measured on it\n"
             "tensors             [{name, format, bpw, proxy_loss, proxy_rtn, clipped}]\n"

@@ -251,6 +251,7 @@ static int once(cli *c, oz_model *model, oz_session *session, const oz_tokenizer
     } else {
         if (r.shown < r.bytes) fwrite(r.text + r.shown, 1, r.bytes - r.shown, stdout);
         printf("\n");
+        fflush(stdout); /* before the note, where both go to one terminal */
         cli_note(c, "%lld prompt tokens, %lld new tokens, %.2f s", (long long)read, (long long)r.tokens, seconds);
     }
     reply_free(&r);

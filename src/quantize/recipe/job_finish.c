@@ -35,7 +35,7 @@ static oz_status collect(oz_job *j, oz_job_result *r)
             x->clipped = oz_node_int(oz_node_get(t, "clipped"), 0);
             x->seconds = oz_node_real(oz_node_get(t, "seconds"), 0);
             if (isfinite(x->proxy_loss)) r->proxy_loss += x->proxy_loss;
-            if (isfinite(x->proxy_rtn)) r->proxy_rtn += x->proxy_rtn;
+            r->proxy_rtn += x->proxy_rtn; /* NAN, null in JSON, unless every solver was asked to compare */
         }
     }
     r->attention = j->plan->attention;
